@@ -23,6 +23,8 @@ const STATUS: Micros = 40;
 const STATUS_BURST: Micros = 8_192 * STATUS;
 /// Statuses of one feedback packet that are read. A range that was really sent is no longer.
 const MAX_STATUSES: usize = 2 * MAX_PACKETS;
+/// Most feedback packets are about no more packets.
+const USUAL_STATUSES: usize = 32;
 /// Congestion so soon after a probe or a filler, beyond the round-trip time, is caused by it: its queue has to drain.
 const CAUSED: Micros = 600_000;
 /// After the estimate fell below what is sent, media leaves slower than it for this long: the queue of the bottleneck
@@ -160,7 +162,7 @@ impl CongestionControl {
             self.source = Source::TransportWide;
         }
         let mut arrivals = self.arrivals.begin(now, feedback.reference_time());
-        let mut results = Vec::new();
+        let mut results = Vec::with_capacity(USUAL_STATUSES);
         let mut newest = None;
         self.statuses_paid = self.statuses_paid.max(now);
         let affordable = (now + STATUS_BURST).saturating_sub(self.statuses_paid) / STATUS;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::TwccRecorder;
@@ -35,6 +36,8 @@ pub(super) enum Role {
     Subscriber {
         /// The downtracks of the client.
         downtracks: Vec<SubscriptionId>,
+        /// The downtracks by the SSRC of their media.
+        by_ssrc: FxHashMap<u32, SubscriptionId>,
         /// Those that have queued packets.
         pending: PendingDowntracks,
         /// None before the first downtrack of video.
@@ -73,6 +76,8 @@ pub(super) struct Connection {
     pub(super) next_control: Option<Instant>,
     /// Is it in the worker's list of readers for whom messages wait?
     pub(super) is_reader_listed: bool,
+    /// Is it in its room's list of connections whose data messages are not read?
+    pub(super) is_data_paused: bool,
     /// Paths, each with our advertised address.
     paths: SmallVec<[(Route, SocketAddr); MAX_PATHS]>,
 }
@@ -102,6 +107,7 @@ impl Connection {
             next_report: now,
             next_control: None,
             is_reader_listed: false,
+            is_data_paused: false,
             paths: SmallVec::new(),
         }
     }

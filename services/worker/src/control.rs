@@ -158,7 +158,8 @@ impl Engine {
         let subscriber = self.add_connection(now, room, participant, subscriber, |transport| {
             let channels = Channels::open(transport);
             let pending = PendingDowntracks::default();
-            Role::Subscriber { downtracks: Vec::new(), pending, control: None, probed: 0, channels }
+            let (downtracks, by_ssrc) = Default::default();
+            Role::Subscriber { downtracks, by_ssrc, pending, control: None, probed: 0, channels }
         });
         let downtracks = Default::default();
         let quality = MediaQuality::Excellent;
@@ -348,11 +349,13 @@ impl Engine {
             rtx_seq,
         };
         let (is_numbered, is_video) = (sender.is_numbered(), codec.kind() == Kind::Video);
+        let ssrc = sender.downtrack.ssrc;
         self.egress.downtracks.insert(id.index(), sender);
         self.egress.count_demand(id);
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
-        if let Role::Subscriber { downtracks, control, .. } = &mut conn.role {
+        if let Role::Subscriber { downtracks, by_ssrc, control, .. } = &mut conn.role {
             downtracks.push(id);
+            by_ssrc.insert(ssrc, id);
             if is_video {
                 control.get_or_insert_with(|| Box::new(SendControl::new(now, is_numbered)));
                 conn.next_control.get_or_insert_with(|| self.due.control.push(now, connection));
@@ -374,8 +377,9 @@ impl Engine {
             self.egress.end_demand(sender.track, sender.counted);
         }
         let Some(conn) = self.egress.connections.get_mut(subscriber) else { return };
-        if let Role::Subscriber { downtracks, .. } = &mut conn.role {
+        if let Role::Subscriber { downtracks, by_ssrc, .. } = &mut conn.role {
             downtracks.retain(|own| *own != id);
+            by_ssrc.retain(|_, own| *own != id);
         }
         if let Some(DowntrackSender { downtrack, .. }) = sender {
             for ssrc in std::iter::once(downtrack.ssrc).chain(downtrack.rtx_ssrc) {

@@ -180,7 +180,7 @@ impl Engine {
             return false;
         };
         conn.record_path(path, to);
-        pause_data_if_behind(&self.egress.rooms, conn, now);
+        pause_data_if_behind(&mut self.egress.rooms, connection, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
         let authenticated = conn.transport.is_authenticated(path.to);
         self.drain_transport(now, connection);
@@ -266,7 +266,7 @@ impl Engine {
             self.egress.buffers.queue.submit(path, datagrams);
         }
         conn.update_route();
-        pause_data_if_behind(&self.egress.rooms, conn, now);
+        pause_data_if_behind(&mut self.egress.rooms, connection, conn, now);
         self.egress.counts.data_throttled += conn.transport.take_data_throttled();
         let due = conn.transport.poll_timeout().map(|due| due.max(now + MIN_DELAY));
         if let Some(due) = due
@@ -360,7 +360,7 @@ impl Engine {
                 continue;
             }
             conn.timer_at = None;
-            pause_data_if_behind(&self.egress.rooms, conn, now);
+            pause_data_if_behind(&mut self.egress.rooms, connection, conn, now);
             if conn.transport.poll_timeout().is_some_and(|due| due <= now) {
                 conn.transport.handle_timeout(now);
             }
@@ -433,17 +433,16 @@ impl Engine {
         }
     }
 
-    /// Resumes reading data messages of the clients in these rooms, which have caught up.
+    /// Resumes reading the clients' data messages that were not read while these rooms were behind.
     fn resume_data(&mut self, now: Instant, rooms: &[RoomNumber]) {
-        let paused: Vec<usize> = self
-            .egress
-            .connections
-            .iter()
-            .filter(|(_, conn)| rooms.contains(&conn.room))
-            .map(|(key, _)| key)
-            .collect();
-        for connection in paused {
-            self.drain_transport(now, connection);
+        for room in rooms {
+            let paused = self.egress.rooms.get_mut(room).map(|room| std::mem::take(&mut room.paused));
+            for connection in paused.into_iter().flatten() {
+                if let Some(conn) = self.egress.connections.get_mut(connection) {
+                    conn.is_data_paused = false;
+                    self.drain_transport(now, connection);
+                }
+            }
         }
     }
 }
@@ -468,8 +467,20 @@ pub(super) fn ingest(
 }
 
 /// A client's data messages are not read while its room is behind, and slowly while a reader of the room is slow.
-fn pause_data_if_behind(rooms: &FxHashMap<RoomNumber, RoomEvents>, conn: &mut Connection, now: Instant) {
-    let room = rooms.get(&conn.room);
-    conn.transport.pause_data(now, room.is_some_and(RoomEvents::is_behind));
-    conn.transport.slow_data(room.is_some_and(RoomEvents::is_data_slow));
+fn pause_data_if_behind(
+    rooms: &mut FxHashMap<RoomNumber, RoomEvents>,
+    connection: usize,
+    conn: &mut Connection,
+    now: Instant,
+) {
+    let mut room = rooms.get_mut(&conn.room);
+    let is_behind = room.as_ref().is_some_and(|room| room.is_behind());
+    if let Some(room) = &mut room
+        && is_behind
+        && !std::mem::replace(&mut conn.is_data_paused, true)
+    {
+        room.paused.push(connection);
+    }
+    conn.transport.pause_data(now, is_behind);
+    conn.transport.slow_data(room.is_some_and(|room| room.is_data_slow()));
 }

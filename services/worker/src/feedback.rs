@@ -74,6 +74,7 @@ impl Engine {
         let Some(feedback) = Feedback::parse(fci) else { return };
         let Some(control) = self.egress.send_control(connection) else { return };
         control.feedback(now, &feedback);
+        self.egress.counts.feedback_in += 1;
         self.divide_bandwidth(now, connection);
         // A probe may follow at once.
         self.egress.list_ready(connection);
@@ -81,13 +82,10 @@ impl Engine {
 
     /// The downtrack that has this SSRC on this connection.
     fn subscription(&self, connection: usize, ssrc: u32) -> Option<SubscriptionId> {
-        let Role::Subscriber { downtracks, .. } = &self.egress.connections.get(connection)?.role else {
-            return None;
-        };
-        let is = |id: &&SubscriptionId| {
-            self.egress.downtrack(**id).is_some_and(|sender| sender.downtrack.ssrc == ssrc)
-        };
-        downtracks.iter().find(is).copied()
+        match &self.egress.connections.get(connection)?.role {
+            Role::Subscriber { by_ssrc, .. } => by_ssrc.get(&ssrc).copied(),
+            Role::Publisher { .. } => None,
+        }
     }
 
     /// The client has reported on an SSRC of ours.

@@ -50,6 +50,11 @@ mod table;
 mod thread;
 mod wanted;
 
+#[cfg(test)]
+mod packet_cost;
+#[cfg(test)]
+mod simulated_meeting;
+
 pub(crate) use demux::binding_request_ufrag;
 pub use links::Ring;
 pub use message::WorkerMessage;

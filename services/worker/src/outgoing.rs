@@ -4,26 +4,29 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use smallvec::SmallVec;
-use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::Kind;
 
 use super::connection::Role;
 use super::engine::Engine;
 use super::send_control::SendControl;
-use super::send_queue::{Datagrams, Route};
+use super::send_queue::{Datagrams, Route, Via};
 
 /// Most packets before the newest one that are sent again to probe.
 const MAX_PROBE_PACKETS: u64 = 32;
 
 impl Engine {
-    /// The next datagrams to send: those that are submitted, then those of the next connection that has queued media.
-    pub(super) fn poll_outgoing(&mut self, now: Instant) -> Option<(Route, Datagrams)> {
+    /// The next datagrams to send: those that are submitted, then those of the next connection that has queued media. A
+    /// connection whose socket `is_full` keeps its media for a later turn.
+    pub(super) fn poll_outgoing(
+        &mut self,
+        now: Instant,
+        is_full: impl Fn(usize) -> bool,
+    ) -> Option<(Route, Datagrams)> {
         loop {
-            if let Some(submitted) = self.poll_submitted() {
+            if let Some(submitted) = self.egress.buffers.queue.pop() {
                 return Some(submitted);
             }
-            let connection = self.egress.ready.pop_front()?;
+            let connection = self.next_ready(&is_full)?;
             if let Some(pending) = self.egress.pending(connection) {
                 pending.listed = false;
             }
@@ -32,9 +35,15 @@ impl Engine {
         }
     }
 
-    /// The next datagrams that are submitted. Queued media stays where it is.
-    pub(super) fn poll_submitted(&mut self) -> Option<(Route, Datagrams)> {
-        self.egress.buffers.queue.pop()
+    /// Takes the first of the connections that may send.
+    fn next_ready(&mut self, is_full: &impl Fn(usize) -> bool) -> Option<usize> {
+        let connections = &self.egress.connections;
+        let can_send = |connection: &usize| {
+            let route = connections.get(*connection).and_then(|conn| conn.route);
+            !route.is_some_and(|route| matches!(route.via, Via::Udp(socket) if is_full(socket)))
+        };
+        let at = self.egress.ready.iter().position(can_send)?;
+        self.egress.ready.remove(at)
     }
 
     /// Writes what the connection may send now, and schedules the rest.
@@ -83,16 +92,15 @@ impl Engine {
 
     fn send_filler(&mut self, connection: usize) {
         let resends = self.egress.send_control(connection).is_some_and(|control| control.takes_long_filler());
-        let Some(Role::Subscriber { downtracks, probed, .. }) =
-            self.egress.connections.get_mut(connection).map(|conn| &mut conn.role)
-        else {
-            return;
-        };
+        let mut role = self.egress.connections.get_mut(connection).map(|conn| &mut conn.role);
+        let Some(Role::Subscriber { probed, .. }) = &mut role else { return };
         *probed = (*probed + 1) % MAX_PROBE_PACKETS;
         let back = *probed;
-        let subs: SmallVec<[SubscriptionId; 16]> = downtracks.iter().copied().collect();
         let mut first = None;
-        for sub in subs {
+        for index in 0.. {
+            let role = self.egress.connections.get(connection).map(|conn| &conn.role);
+            let Some(Role::Subscriber { downtracks, .. }) = role else { return };
+            let Some(sub) = downtracks.get(index).copied() else { break };
             if self.egress.is_numbered(sub) {
                 if resends && self.core.resend(sub, back, &mut self.egress) {
                     return;
@@ -130,5 +138,30 @@ impl Engine {
                 self.egress.list_ready(connection);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::simulated_meeting::SimulatedMeeting;
+
+    #[test]
+    fn a_full_socket_delays_its_own_subscribers_only() {
+        let mut meeting = SimulatedMeeting::new(4, true);
+        // The camera sends a key frame each 5 s.
+        meeting.received_in(6_000);
+        let before = meeting.received_in(500);
+        assert!(before.iter().all(|packets| *packets > 50), "{before:?}");
+        meeting.full_socket = Some(1);
+        let meanwhile = meeting.received_in(500);
+        // The keys of subscribers begin with 2.
+        for (key, (packets, before)) in (2..).zip(meanwhile.iter().zip(&before)) {
+            let is_delayed = key % 2 == 1;
+            assert_eq!(*packets == 0, is_delayed, "{meanwhile:?}");
+            assert!(is_delayed || packets + 10 > *before, "{meanwhile:?}, {before:?} before");
+        }
+        meeting.full_socket = None;
+        let after = meeting.received_in(500);
+        assert!(after.iter().all(|packets| *packets > 50), "{after:?}");
     }
 }

@@ -10,6 +10,8 @@ use systir_media_control::WorkerEvent;
 /// Data messages that may wait for a slow room. While events wait, no messages are read from its clients, so
 /// these are the messages that were already read.
 const MAX_WAITING_DATA: usize = 1024;
+/// Their bytes.
+const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Sends events to a room. While its channel is full, events wait in order; those that are repeated later
 /// are dropped.
@@ -18,12 +20,15 @@ pub(super) struct RoomEvents {
     events: mpsc::Sender<WorkerEvent>,
     waiting: VecDeque<WorkerEvent>,
     waiting_data: usize,
+    waiting_bytes: usize,
     /// A reader of the room on this worker is slow.
     pub(super) readers_slow: bool,
     /// Readers on other nodes are slow, or the way to them.
     pub(super) others_slow: bool,
     /// Is the room in the worker's list of those that are behind?
     pub(super) is_listed: bool,
+    /// Connections whose data messages are not read because the room is behind.
+    pub(super) paused: Vec<usize>,
 }
 
 impl RoomEvents {
@@ -32,9 +37,11 @@ impl RoomEvents {
             events,
             waiting: VecDeque::new(),
             waiting_data: 0,
+            waiting_bytes: 0,
             readers_slow: false,
             others_slow: false,
             is_listed: false,
+            paused: Vec::new(),
         }
     }
 
@@ -58,8 +65,15 @@ impl RoomEvents {
             WorkerEvent::Speakers { .. } | WorkerEvent::KeyFrameNeeded { .. } | WorkerEvent::Codec { .. } => {
                 return false;
             }
-            WorkerEvent::Data { .. } if self.waiting_data >= MAX_WAITING_DATA => return false,
-            WorkerEvent::Data { .. } => self.waiting_data += 1,
+            WorkerEvent::Data { ref data, .. } => {
+                if self.waiting_data >= MAX_WAITING_DATA
+                    || self.waiting_bytes + data.len() > MAX_WAITING_BYTES
+                {
+                    return false;
+                }
+                self.waiting_data += 1;
+                self.waiting_bytes += data.len();
+            }
             WorkerEvent::Wanted { track, layers } => {
                 // Only the newest one counts: at most one waits per track.
                 for waiting in &mut self.waiting {
@@ -102,16 +116,22 @@ impl RoomEvents {
     /// Sends waiting events. True when some still wait.
     pub(super) fn retry(&mut self) -> bool {
         while let Some(event) = self.waiting.pop_front() {
-            let is_data = matches!(event, WorkerEvent::Data { .. });
+            let bytes = match &event {
+                WorkerEvent::Data { data, .. } => Some(data.len()),
+                _ => None,
+            };
             match self.events.try_send(event) {
-                Ok(()) => self.waiting_data -= usize::from(is_data),
+                Ok(()) => {
+                    self.waiting_data -= usize::from(bytes.is_some());
+                    self.waiting_bytes -= bytes.unwrap_or(0);
+                }
                 Err(TrySendError::Full(event)) => {
                     self.waiting.push_front(event);
                     return true;
                 }
                 Err(TrySendError::Closed(_)) => {
                     self.waiting.clear();
-                    self.waiting_data = 0;
+                    (self.waiting_data, self.waiting_bytes) = (0, 0);
                     return false;
                 }
             }

@@ -25,7 +25,6 @@ struct Entry {
 /// Messages on one socket with the same source address and the same size of segments.
 #[derive(Debug, Default)]
 pub(super) struct SendBatch {
-    socket: usize,
     source: Option<IpAddr>,
     /// The longest datagram; the size of segments, if there are any.
     segment_size: usize,
@@ -42,11 +41,6 @@ impl SendBatch {
         self.entries.is_empty()
     }
 
-    /// The index of the socket.
-    pub(super) fn socket(&self) -> usize {
-        self.socket
-    }
-
     /// Takes a buffer; [`SendBatch::push`] adds its groups, at most `max_segments` datagrams in each.
     pub(super) fn take(
         &mut self,
@@ -61,13 +55,13 @@ impl SendBatch {
 
     /// Adds a group of the buffer that was taken last. False: it does not fit, the batch is to be sent first.
     /// `is_refused`: the kernel refuses segmented sends to this destination.
-    pub(super) fn push(&mut self, socket: usize, group: &GsoGroup, is_refused: bool) -> bool {
+    pub(super) fn push(&mut self, group: &GsoGroup, is_refused: bool) -> bool {
         let Some((route, _)) = self.buffers.last() else { return true };
         let source = route.source;
         if self.entries.is_empty() {
-            (self.socket, self.source, self.is_refused) = (socket, source, is_refused);
+            (self.source, self.is_refused) = (source, is_refused);
             (self.segment_size, self.has_segments, self.bytes) = (0, false, 0);
-        } else if !self.fits(socket, source, group, is_refused) {
+        } else if !self.fits(source, group, is_refused) {
             return false;
         }
         self.segment_size = self.segment_size.max(group.segment_size);
@@ -82,7 +76,7 @@ impl SendBatch {
         true
     }
 
-    fn fits(&self, socket: usize, source: Option<IpAddr>, group: &GsoGroup, is_refused: bool) -> bool {
+    fn fits(&self, source: Option<IpAddr>, group: &GsoGroup, is_refused: bool) -> bool {
         // The kernel does not cut a datagram that is no longer than a segment.
         let segments_fit = match (self.has_segments, group.count > 1) {
             (false, false) => true,
@@ -91,7 +85,7 @@ impl SendBatch {
             (false, true) => self.segment_size <= group.segment_size,
         };
         segments_fit
-            && (self.socket, self.source, self.is_refused) == (socket, source, is_refused)
+            && (self.source, self.is_refused) == (source, is_refused)
             && self.entries.len() < MAX_MESSAGES
             && self.bytes + group.range.len() <= MAX_BYTES
     }
@@ -158,10 +152,10 @@ mod tests {
         let route = Route { via: Via::Udp(0), source: Some([192, 0, 2, 7].into()), to };
         let mut full = 0;
         for group in batch.take(route, datagrams, 64) {
-            if !batch.push(0, &group, false) {
+            if !batch.push(&group, false) {
                 full += 1;
                 send(batch);
-                assert!(batch.push(0, &group, false));
+                assert!(batch.push(&group, false));
             }
         }
         full

@@ -23,6 +23,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Socket {
     pub(super) io: UdpSocket,
     pub(super) state: UdpSocketState,
+    /// What its next system call sends.
+    pub(super) batch: SendBatch,
+    /// The kernel took no more of it in the time that there was.
+    pub(super) is_full: bool,
     /// Segments that the kernel takes in one message.
     max_segments: usize,
     /// Destinations for which a segmented send was refused, and until when.
@@ -43,7 +47,8 @@ enum Failed {
 impl Socket {
     pub(super) fn new(io: UdpSocket, state: UdpSocketState) -> Self {
         let max_segments = state.max_gso_segments();
-        Self { io, state, max_segments, refused: FxHashMap::default() }
+        let (batch, refused) = (SendBatch::default(), FxHashMap::default());
+        Self { io, state, batch, is_full: false, max_segments, refused }
     }
 
     /// Datagrams that one send to this destination may hold.
@@ -57,49 +62,51 @@ impl Socket {
         !self.refused.is_empty() && self.refused.get(&to).is_some_and(|until| now < *until)
     }
 
-    /// Sends the messages of a batch as the socket takes them, and deducts the time waited from `max_wait`. What is not
-    /// taken in that time stays in the batch; what the kernel refuses is dropped and counted.
+    /// Sends the messages of the batch as the socket takes them, and deducts the time waited from `max_wait`. What is not
+    /// taken in that time stays in the batch; what the kernel refuses is dropped and counted. A socket that was full is not
+    /// waited for: others have packets to send.
     pub(super) async fn send(
         &mut self,
         now: Instant,
         sender: &mut MultiSender,
-        batch: &mut SendBatch,
         max_wait: &mut Duration,
         counts: &mut WorkerCounts,
     ) {
-        while !batch.is_empty() {
-            let options = batch.options();
-            let sent = self.transmit(sender, options, &batch.messages(), max_wait).await;
+        while !self.batch.is_empty() {
+            let options = self.batch.options();
+            let mut no_wait = Duration::ZERO;
+            let wait = if self.is_full { &mut no_wait } else { &mut *max_wait };
+            let sent = self.transmit(sender, options, &self.batch.messages(), wait).await;
+            self.is_full = sent == Err(Failed::Full);
             match sent {
                 Ok(messages) => {
-                    let (datagrams, bytes) = batch.remove_first(messages.max(1));
+                    let (datagrams, bytes) = self.batch.remove_first(messages.max(1));
                     count(counts, datagrams, bytes, Ok(()));
                 }
                 Err(Failed::Full) => return,
                 Err(Failed::Refused) if options.segment_size.is_some() => {
-                    self.send_unsegmented(now, sender, batch, max_wait, counts).await;
-                    batch.remove_first(1);
+                    self.send_unsegmented(now, sender, max_wait, counts).await;
+                    self.batch.remove_first(1);
                 }
                 Err(failed) => {
-                    let (datagrams, bytes) = batch.remove_first(1);
+                    let (datagrams, bytes) = self.batch.remove_first(1);
                     count(counts, datagrams, bytes, Err(failed));
                 }
             }
         }
     }
 
-    /// Sends the first message of a batch datagram by datagram: it has an oversized segment, or a route without GSO. The
+    /// Sends the first message of the batch datagram by datagram: it has an oversized segment, or a route without GSO. The
     /// others must not suffer from it.
     async fn send_unsegmented(
         &mut self,
         now: Instant,
         sender: &mut MultiSender,
-        batch: &SendBatch,
         max_wait: &mut Duration,
         counts: &mut WorkerCounts,
     ) {
-        let Some((route, datagrams)) = batch.first() else { return };
-        let options = SendOptions { segment_size: None, ..batch.options() };
+        let Some((route, datagrams)) = self.batch.first() else { return };
+        let options = SendOptions { segment_size: None, ..self.batch.options() };
         let mut taken = false;
         for bytes in datagrams {
             let sent = self.transmit(sender, options, &[Message { to: route.to, bytes }], max_wait).await;
@@ -196,7 +203,7 @@ mod tests {
                 });
             }
             for group in batch.take(*route, datagrams, count) {
-                assert!(batch.push(0, &group, false));
+                assert!(batch.push(&group, false));
             }
         }
         batch
@@ -204,9 +211,9 @@ mod tests {
 
     async fn send(socket: &mut Socket, now: Instant, routes: &[Route], count: usize) -> WorkerCounts {
         let (mut counts, mut wait) = (WorkerCounts::default(), WAIT);
-        let mut batch = batch(routes, count);
-        socket.send(now, &mut MultiSender::default(), &mut batch, &mut wait, &mut counts).await;
-        assert!(batch.is_empty());
+        socket.batch = batch(routes, count);
+        socket.send(now, &mut MultiSender::default(), &mut wait, &mut counts).await;
+        assert!(socket.batch.is_empty() && !socket.is_full);
         counts
     }
 

@@ -69,6 +69,8 @@ counters! {
     retransmitted,
     /// Retransmissions refused because a client requested more than its part of the bandwidth.
     retransmissions_refused,
+    /// Reports of clients on each packet that they received (transport-wide feedback).
+    feedback_in,
     /// Packets sent to probe for more bandwidth.
     probe_packets,
     /// Video tracks of subscribers paused for lack of bandwidth.

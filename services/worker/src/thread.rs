@@ -23,8 +23,7 @@ use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring};
 use super::message::WorkerMessage;
 use super::multi_send::MultiSender;
-use super::send_batch::SendBatch;
-use super::send_queue::{Datagrams, Route, Via};
+use super::send_queue::{Datagrams, GsoGroup, Route, Via};
 use super::socket::Socket;
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
@@ -117,8 +116,6 @@ pub struct Worker {
     stats: Arc<WorkerStats>,
     stop: CancellationToken,
     sender: MultiSender,
-    /// What one system call sends next.
-    batch: SendBatch,
     receive: Vec<u8>,
 }
 
@@ -176,7 +173,6 @@ impl Worker {
                 stats: published,
                 stop: stopped,
                 sender: MultiSender::default(),
-                batch: SendBatch::default(),
                 receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
             };
             runtime.block_on(worker.run());
@@ -347,15 +343,17 @@ impl Worker {
         received > 0
     }
 
-    /// Passes all datagrams to the kernel. What it does not take in time stays in the batch, and media that is not
-    /// written yet stays queued; other datagrams are dropped then, and counted.
+    /// Passes all datagrams to the kernel. What a socket does not take in time stays in its batch, and media for it that is
+    /// not written yet stays queued; its other datagrams are dropped then, and counted. A full socket delays no other one.
     async fn flush(&mut self, now: Instant) {
         let mut send_wait = MAX_SEND_WAIT;
-        self.send_batch(now, &mut send_wait).await;
+        for index in 0..self.sockets.len() {
+            self.send_batch(now, index, &mut send_wait).await;
+        }
         loop {
-            let is_full = send_wait.is_zero();
-            let next = if is_full { self.engine.poll_submitted() } else { self.engine.poll_outgoing(now) };
-            let Some((route, datagrams)) = next else { break };
+            let sockets = &self.sockets;
+            let is_full = |index: usize| sockets.get(index).is_some_and(|socket| socket.is_full);
+            let Some((route, datagrams)) = self.engine.poll_outgoing(now, is_full) else { break };
             match route.via {
                 Via::Udp(index) => self.add_to_batch(now, index, route, datagrams, &mut send_wait).await,
                 Via::Tcp(stream) => {
@@ -366,17 +364,21 @@ impl Worker {
                 }
             }
         }
-        self.send_batch(now, &mut send_wait).await;
-        while let Some(datagrams) = self.batch.recycle(true) {
-            self.engine.egress.buffers.queue.recycle(datagrams);
+        self.engine.is_sending = false;
+        for index in 0..self.sockets.len() {
+            self.send_batch(now, index, &mut send_wait).await;
+            let Some(socket) = self.sockets.get_mut(index) else { continue };
+            while let Some(datagrams) = socket.batch.recycle(true) {
+                self.engine.egress.buffers.queue.recycle(datagrams);
+            }
+            self.engine.is_sending |= !socket.batch.is_empty();
         }
-        self.engine.is_sending = !self.batch.is_empty();
         for stream in self.engine.stream_owners.take_unowned() {
             self.streams.close(stream);
         }
     }
 
-    /// Adds datagrams to the batch, and sends it when it is full.
+    /// Adds datagrams to the batch of a socket, and sends it when it is full.
     async fn add_to_batch(
         &mut self,
         now: Instant,
@@ -385,28 +387,33 @@ impl Worker {
         datagrams: Datagrams,
         send_wait: &mut Duration,
     ) {
-        let Some(socket) = self.sockets.get(index) else { return };
+        let Some(socket) = self.sockets.get_mut(index) else { return };
         let (max_segments, is_refused) =
             (socket.max_segments(now, route.to), socket.is_refused(now, route.to));
-        for group in self.batch.take(route, datagrams, max_segments) {
-            if !self.batch.push(index, &group, is_refused) {
-                self.send_batch(now, send_wait).await;
-                if !self.batch.push(index, &group, is_refused) {
-                    self.engine.egress.counts.send_dropped += group.count as u64;
-                }
+        for group in socket.batch.take(route, datagrams, max_segments) {
+            if self.push(index, &group, is_refused) {
+                continue;
+            }
+            self.send_batch(now, index, send_wait).await;
+            if !self.push(index, &group, is_refused) {
+                self.engine.egress.counts.send_dropped += group.count as u64;
             }
         }
-        if let Some(datagrams) = self.batch.give_back() {
+        if let Some(datagrams) = self.sockets.get_mut(index).and_then(|socket| socket.batch.give_back()) {
             self.engine.egress.buffers.queue.recycle(datagrams);
         }
     }
 
-    /// Sends the batch.
-    async fn send_batch(&mut self, now: Instant, send_wait: &mut Duration) {
-        let Some(socket) = self.sockets.get_mut(self.batch.socket()) else { return };
+    fn push(&mut self, index: usize, group: &GsoGroup, is_refused: bool) -> bool {
+        self.sockets.get_mut(index).is_some_and(|socket| socket.batch.push(group, is_refused))
+    }
+
+    /// Sends the batch of a socket.
+    async fn send_batch(&mut self, now: Instant, index: usize, send_wait: &mut Duration) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
         let counts = &mut self.engine.egress.counts;
-        socket.send(now, &mut self.sender, &mut self.batch, send_wait, counts).await;
-        while let Some(datagrams) = self.batch.recycle(false) {
+        socket.send(now, &mut self.sender, send_wait, counts).await;
+        while let Some(datagrams) = socket.batch.recycle(false) {
             self.engine.egress.buffers.queue.recycle(datagrams);
         }
     }
