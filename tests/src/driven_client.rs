@@ -68,6 +68,14 @@ impl DrivenClient {
     /// # Errors
     /// When Firefox, Node.js or the node modules are missing.
     pub fn firefox() -> Result<Self> {
+        Self::firefox_with(Command::new("node"))
+    }
+
+    /// Starts Firefox. `node` is the command that runs Node.js, for example in a network namespace.
+    ///
+    /// # Errors
+    /// As [`DrivenClient::firefox`].
+    pub fn firefox_with(mut node: Command) -> Result<Self> {
         if !Path::new(&std::env::var("FIREFOX").unwrap_or_else(|_| "/usr/bin/firefox-esr".to_owned()))
             .exists()
         {
@@ -77,9 +85,8 @@ impl DrivenClient {
             bail!("puppeteer-core is missing: run tests/clients/node-clients");
         }
         let profile = tempfile::Builder::new().prefix("systir-firefox-").tempdir()?;
-        let mut command = Command::new("node");
-        command.arg("firefox.mjs").arg(profile.path()).current_dir(clients());
-        let mut browser = Self::start(&mut command, "firefox", "apt-get install nodejs")?;
+        node.arg("firefox.mjs").arg(profile.path()).current_dir(clients());
+        let mut browser = Self::start(&mut node, "firefox", "apt-get install nodejs")?;
         browser._profile = Some(profile);
         browser.answer("Firefox's start", TIMEOUT)?;
         Ok(browser)

@@ -4,7 +4,6 @@ use anyhow::Result;
 use systir_tests::impaired_meeting::{ImpairedMeeting, PHASES, Received};
 use systir_tests::impaired_path::{Condition, ImpairedPath};
 
-use crate::IMPAIRED;
 use crate::servers::{Programs, Server};
 use crate::table::{Figure, Goal};
 
@@ -36,7 +35,7 @@ pub(crate) async fn measure(path: &ImpairedPath, programs: &Programs, server: Se
 }
 
 fn figure(group: &str, name: &'static str, unit: &'static str, goal: Goal, value: f64) -> Figure {
-    Figure { part: IMPAIRED, group: group.to_owned(), name, unit, goal, value }
+    Figure { group: group.to_owned(), name, unit, goal, value }
 }
 
 /// The goals of a phase: frames a second, seconds frozen, the last width, and the shares of concealed audio.

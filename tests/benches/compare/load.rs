@@ -22,40 +22,53 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) struct Load {
     /// For --only and the table.
     pub(crate) name: &'static str,
-    publishers: u32,
+    pub(crate) rooms: u32,
+    /// Of each room.
+    pub(crate) publishers: u32,
     /// Of each publisher's video, VP8 in one layer; 0: no video.
-    kbps: u32,
-    audio: bool,
-    subscribers: u32,
-    /// Messages and a file are sent, instead of a length of time measured.
-    data: bool,
-    seconds: u64,
+    pub(crate) kbps: u32,
+    pub(crate) audio: bool,
+    /// Of each room.
+    pub(crate) subscribers: u32,
+    /// What is measured.
+    pub(crate) kind: Kind,
+    pub(crate) seconds: u64,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Packets, memory and joins, for a length of time.
+    Media,
+    /// Packets and memory only: a point of a curve.
+    Point,
+    /// Messages and a file.
+    Data,
 }
 
 const MESSAGES: u32 = 300;
 
+/// The first room.
+pub(crate) const FIRST_ROOM: &str = "load-0";
+
+/// A load of one room for ten seconds.
+const MEDIA: Load = Load {
+    name: "",
+    rooms: 1,
+    publishers: 1,
+    kbps: 0,
+    audio: false,
+    subscribers: 50,
+    kind: Kind::Media,
+    seconds: 10,
+};
+
 /// All loads.
 pub(crate) const LOADS: [Load; 4] = [
-    Load {
-        name: "video",
-        publishers: 1,
-        kbps: 1_500,
-        audio: false,
-        subscribers: 50,
-        data: false,
-        seconds: 10,
-    },
-    Load {
-        name: "meeting",
-        publishers: 6,
-        kbps: 600,
-        audio: true,
-        subscribers: 30,
-        data: false,
-        seconds: 10,
-    },
-    Load { name: "audio", publishers: 1, kbps: 0, audio: true, subscribers: 100, data: false, seconds: 10 },
-    Load { name: "data", publishers: 1, kbps: 0, audio: false, subscribers: 5, data: true, seconds: 0 },
+    Load { name: "video", kbps: 1_500, ..MEDIA },
+    Load { name: "meeting", publishers: 6, kbps: 600, audio: true, subscribers: 30, ..MEDIA },
+    Load { name: "audio", audio: true, subscribers: 100, ..MEDIA },
+    Load { name: "data", subscribers: 5, kind: Kind::Data, seconds: 0, ..MEDIA },
 ];
 
 impl Load {
@@ -77,36 +90,58 @@ impl Load {
     ) -> Result<Vec<Figure>> {
         path.set(Condition::Free)?;
         let running = server.start(path, programs).await?;
-        let mut client = path.command(At::Server, &programs.client);
-        client.arg("load").arg("-url").arg(format!("ws://{SERVER}:{PORT}"));
-        client
-            .arg(format!("-publishers={}", self.publishers))
-            .arg(format!("-subscribers={}", self.subscribers));
-        client.arg(format!("-video={}", self.kbps)).arg(format!("-audio={}", self.audio));
-        client.arg(format!("-messages={MESSAGES}"));
+        let mut client = self.client(path, programs);
         let this = *self;
-        tokio::task::spawn_blocking(move || {
-            if this.data { this.data(&mut client) } else { this.media(&running, &mut client) }
+        tokio::task::spawn_blocking(move || match this.kind {
+            Kind::Data => this.data(&mut client),
+            Kind::Media | Kind::Point => this.media(&running, &mut client),
         })
         .await?
     }
 
-    /// Starts the clients, in the room.
-    fn join(client: &mut std::process::Command) -> Result<DrivenClient> {
+    /// The program with all clients.
+    pub(crate) fn client(&self, path: &ImpairedPath, programs: &Programs) -> std::process::Command {
+        let mut client = path.command(At::Server, &programs.client);
+        client.arg("load").arg("-url").arg(format!("ws://{SERVER}:{PORT}"));
+        client
+            .arg(format!("-rooms={}", self.rooms))
+            .arg(format!("-publishers={}", self.publishers))
+            .arg(format!("-subscribers={}", self.subscribers));
+        client.arg(format!("-video={}", self.kbps)).arg(format!("-audio={}", self.audio));
+        client.arg(format!("-messages={MESSAGES}"));
+        client
+    }
+
+    /// Starts the clients, of which the publishers join.
+    pub(crate) fn join(client: &mut std::process::Command) -> Result<DrivenClient> {
         let mut client = DrivenClient::start(client, "load", "run `make compare`")?;
         event(&mut client, "published")?;
         Ok(client)
     }
 
-    fn figure(&self, name: &'static str, unit: &'static str, goal: Goal, value: f64) -> Figure {
+    /// All subscribers join. Returns how long each took.
+    pub(crate) fn subscribe(client: &mut DrivenClient) -> Result<Value> {
+        client.send_line("subscribe")?;
+        event(client, "subscribed")
+    }
+
+    /// Its name in the table.
+    pub(crate) fn group(&self) -> String {
         let (publishers, subscribers) = (self.publishers, self.subscribers);
-        Figure {
-            part: self.name,
-            group: format!("{}, {publishers} to {subscribers}", self.name),
-            name,
-            unit,
-            goal,
-            value,
+        let rooms = if self.rooms > 1 { format!("{} rooms of ", self.rooms) } else { String::new() };
+        format!("{}, {rooms}{publishers} to {subscribers}", self.name)
+    }
+
+    fn figure(&self, name: &'static str, unit: &'static str, goal: Goal, value: f64) -> Figure {
+        Figure { group: self.group(), name, unit, goal, value }
+    }
+
+    /// How many times LiveKit's cost of a packet ours should go into.
+    fn cost_goal(&self) -> Goal {
+        match self.name {
+            "video" | "audio" => Goal::LiveKitBy(6.0),
+            "meeting" => Goal::LiveKitBy(5.0),
+            _ => Goal::None,
         }
     }
 
@@ -117,8 +152,7 @@ impl Load {
         let mut client = Self::join(client)?;
         std::thread::sleep(SETTLE);
         let before = resident_mib(running.pid())?;
-        client.send_line("subscribe")?;
-        let joined = event(&mut client, "subscribed")?;
+        let joined = Self::subscribe(&mut client)?;
         std::thread::sleep(SETTLE);
         let first = count(&mut client)?;
         let busy = used(running, length)?;
@@ -129,29 +163,23 @@ impl Load {
             bail!("no packets arrived");
         }
         let cost = busy.saturating_sub(idle).as_secs_f64() * 1e6 / packets;
-        let joins = percentiles(&joined["join_ms"])?;
-        let media = percentiles(&joined["media_ms"])?;
-        Ok(vec![
-            self.figure("processor time per packet received", "µs", Goal::AtMost(8.0), cost),
+        let memory_goal = if self.kind == Kind::Point { Goal::None } else { Goal::AtMost(0.25) };
+        let memory = (after - before) / f64::from(self.rooms * self.subscribers);
+        let mut figures = vec![
+            self.figure("processor time per packet received", "µs", self.cost_goal(), cost),
             self.figure("packets received", "1/s", Goal::None, packets / length.as_secs_f64()),
             self.figure("packets missing", "%", Goal::AtMost(0.1), 100.0 * missing / (packets + missing)),
-            self.figure(
-                "memory per subscriber",
-                "MB",
-                Goal::AtMost(0.5),
-                (after - before) / f64::from(self.subscribers),
-            ),
-            self.figure("join p50", "ms", Goal::AtMost(300.0), joins[0]),
-            self.figure("join p95", "ms", Goal::AtMost(300.0), joins[1]),
-            self.figure("join to the first packet of all tracks p50", "ms", Goal::None, media[0]),
-            self.figure("join to the first packet of all tracks p95", "ms", Goal::None, media[1]),
-        ])
+            self.figure("memory per subscriber", "MB", memory_goal, memory),
+        ];
+        if self.kind == Kind::Media {
+            figures.extend(join_figures(&self.group(), &joined)?);
+        }
+        Ok(figures)
     }
 
     fn data(&self, client: &mut std::process::Command) -> Result<Vec<Figure>> {
         let mut client = Self::join(client)?;
-        client.send_line("subscribe")?;
-        event(&mut client, "subscribed")?;
+        Self::subscribe(&mut client)?;
         std::thread::sleep(SETTLE);
         client.send_line("data")?;
         let received = event(&mut client, "data")?;
@@ -177,7 +205,7 @@ impl Load {
 
     /// What sealing and sending the same packets costs: see [`floor`].
     pub(crate) fn floor(&self) -> Result<Option<f64>> {
-        if self.data {
+        if self.kind == Kind::Data {
             return Ok(None);
         }
         let video =
@@ -185,8 +213,22 @@ impl Load {
         let audio = floor::Stream { bytes: 100, burst: 1, rate: 50 };
         let streams: Vec<floor::Stream> =
             [(self.kbps > 0).then_some(video), self.audio.then_some(audio)].into_iter().flatten().collect();
-        floor::microseconds_per_packet(self.subscribers, self.publishers, &streams, self.seconds).map(Some)
+        let subscribers = self.rooms * self.subscribers;
+        floor::microseconds_per_packet(subscribers, self.publishers, &streams, self.seconds).map(Some)
     }
+}
+
+/// Of each join: until the client is in the room, and until it receives media.
+pub(crate) fn join_figures(group: &str, joined: &Value) -> Result<Vec<Figure>> {
+    let [join_p50, join_p95] = percentiles(&joined["join_ms"])?;
+    let [media_p50, media_p95] = percentiles(&joined["media_ms"])?;
+    let figure = |name, goal, value| Figure { group: group.to_owned(), name, unit: "ms", goal, value };
+    Ok(vec![
+        figure("join p50", Goal::AtMost(50.0), join_p50),
+        figure("join p95", Goal::AtMost(150.0), join_p95),
+        figure("join to the first media p50", Goal::None, media_p50),
+        figure("join to the first media p95", Goal::None, media_p95),
+    ])
 }
 
 /// Waits for an event of the clients.

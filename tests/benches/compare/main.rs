@@ -4,8 +4,10 @@
 //! Like `make bench` it never fails because a machine is slow. Each figure is the median of several runs;
 //! in each run the servers take turns, so that a slow minute of the machine meets all of them.
 
+mod curves;
 mod floor;
 mod impaired;
+mod joins;
 mod load;
 #[path = "../figures/machine.rs"]
 mod machine;
@@ -22,13 +24,16 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use load::LOADS;
+use curves::CURVES;
+use load::{LOADS, Load};
 use servers::{Programs, Server};
 use systir_tests::impaired_path::ImpairedPath;
-use table::Table;
+use table::{Figure, Table};
 
 /// The name of the meeting on an impaired link, for --only.
 const IMPAIRED: &str = "impaired";
+/// The name of the joins of all kinds of clients, for --only.
+const JOINS: &str = "joins";
 
 /// Compares a Systir node with LiveKit's server and prints the figures.
 #[derive(Debug, Parser)]
@@ -36,7 +41,8 @@ struct Options {
     /// Fewer subscribers, and each figure measured once.
     #[arg(long)]
     quick: bool,
-    /// Only this part: video, meeting, audio, data or impaired. Can be repeated.
+    /// Only this part: video, meeting, audio, data, joins or impaired; or a curve, which is measured only when it is
+    /// asked for: subscribers, tracks or rooms. Can be repeated.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
     only: Vec<String>,
     /// Only this server: systir, livekit (its defaults) or tuned. Can be repeated.
@@ -60,12 +66,21 @@ struct Options {
 }
 
 fn names() -> Vec<&'static str> {
-    LOADS.iter().map(|load| load.name).chain([IMPAIRED]).collect()
+    let mut curves: Vec<_> = CURVES.iter().map(|load| load.name).collect();
+    curves.dedup();
+    LOADS.iter().map(|load| load.name).chain([JOINS, IMPAIRED]).chain(curves).collect()
 }
 
 impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let loads = LOADS.iter().filter(|load| self.wants(load.name));
+        let curves = CURVES.iter().filter(|load| self.only.iter().any(|only| only == load.name));
+        let size = |load: &Load| if self.quick { load.quick() } else { *load };
+        loads.chain(curves).map(size).collect()
     }
 
     fn servers(&self) -> Vec<Server> {
@@ -111,48 +126,56 @@ fn measure(options: &Options) -> Result<()> {
     let machine = machine::Machine::read(&programs.relay)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let path = ImpairedPath::new()?;
-    let (mut loads, mut impaired) = (Table::new(&servers), Table::new(&servers));
+    let [mut loads, mut joins, mut impaired] = std::array::from_fn(|_| Table::new(&servers));
     for run in 1..=options.runs() {
-        for load in LOADS.iter().filter(|load| options.wants(load.name)) {
-            let load = if options.quick { load.quick() } else { *load };
+        for load in options.loads() {
             for server in &servers {
-                let begun = progress(run, load.name, *server);
-                let figures = runtime.block_on(load.measure(&path, &programs, *server));
-                done(begun, &figures);
-                figures.into_iter().flatten().for_each(|figure| loads.add(*server, figure));
+                measured(&mut loads, run, &load.group(), *server, || {
+                    runtime.block_on(load.measure(&path, &programs, *server))
+                });
             }
-            loads.add_floor(load.name, load.floor()?);
+            loads.add_floor(&load.group(), load.floor()?);
+        }
+    }
+    for run in 1..=options.runs() {
+        for server in servers.iter().filter(|_| options.wants(JOINS)) {
+            measured(&mut joins, run, JOINS, *server, || {
+                runtime.block_on(joins::measure(&path, &programs, *server))
+            });
         }
     }
     for run in 1..=options.runs() {
         for server in servers.iter().filter(|_| options.wants(IMPAIRED)) {
-            let begun = progress(run, IMPAIRED, *server);
-            let figures = runtime.block_on(impaired::measure(&path, &programs, *server));
-            done(begun, &figures);
-            figures.into_iter().flatten().for_each(|figure| impaired.add(*server, figure));
+            measured(&mut impaired, run, IMPAIRED, *server, || {
+                runtime.block_on(impaired::measure(&path, &programs, *server))
+            });
         }
     }
-    ensure!(!(loads.is_empty() && impaired.is_empty()), "nothing was measured");
+    let tables = [("Load", loads), ("Joins", joins), ("Impaired link", impaired)];
+    ensure!(tables.iter().any(|(_, table)| !table.is_empty()), "nothing was measured");
     let mut text = machine.lines();
-    for (title, table) in [("Load", loads), ("Impaired link", impaired)] {
-        if !table.is_empty() {
-            text.push_str(&format!("\n\n### {title}\n\n{table}"));
-        }
+    for (title, table) in tables.iter().filter(|(_, table)| !table.is_empty()) {
+        text.push_str(&format!("\n\n### {title}\n\n{table}"));
     }
     writeln!(std::io::stdout(), "{text}").context("cannot print the figures")
 }
 
-/// Announces a measurement that takes a while.
-fn progress(run: u16, what: &str, server: Server) -> Instant {
+/// Measures one server, and says so: it takes a while. A server that fails one part still takes part in the others.
+fn measured(
+    table: &mut Table,
+    run: u16,
+    what: &str,
+    server: Server,
+    measure: impl FnOnce() -> Result<Vec<Figure>>,
+) {
+    // Ignored, here and below: the terminal may be closed.
     let _ = write!(std::io::stderr(), "run {run}: {what}, {server} ... ");
-    Instant::now()
-}
-
-/// The end of a measurement. A server that fails one still takes part in the others.
-fn done<T>(begun: Instant, figures: &Result<T>) {
+    let begun = Instant::now();
+    let figures = measure();
     let seconds = begun.elapsed().as_secs();
-    let _ = match figures {
+    let _ = match &figures {
         Ok(_) => writeln!(std::io::stderr(), "{seconds} s"),
         Err(error) => writeln!(std::io::stderr(), "failed after {seconds} s: {error:#}"),
     };
+    figures.into_iter().flatten().for_each(|figure| table.add(server, figure));
 }

@@ -16,6 +16,8 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// A lower limit.
     AtLeast(f64),
+    /// LiveKit's figure divided by this is an upper limit for ours.
+    LiveKitBy(f64),
 }
 
 impl Goal {
@@ -24,14 +26,17 @@ impl Goal {
             Self::None => String::new(),
             Self::AtMost(limit) => format!("<= {}", number(limit)),
             Self::AtLeast(limit) => format!(">= {}", number(limit)),
+            Self::LiveKitBy(times) => format!("<= LiveKit / {}", number(times)),
         }
     }
 
-    fn met(self, value: f64) -> Option<bool> {
+    /// Is it met by this figure of a server? `livekit` is that of LiveKit's, where the goal is one of Systir beside it.
+    fn met(self, value: f64, livekit: Option<f64>) -> Option<bool> {
         match self {
             Self::None => None,
             Self::AtMost(limit) => Some(value <= limit),
             Self::AtLeast(limit) => Some(value >= limit),
+            Self::LiveKitBy(times) => livekit.map(|livekit| value <= livekit / times),
         }
     }
 }
@@ -39,8 +44,6 @@ impl Goal {
 /// One figure of one run.
 #[derive(Debug)]
 pub(crate) struct Figure {
-    /// The name for --only.
-    pub(crate) part: &'static str,
     /// What was run.
     pub(crate) group: String,
     pub(crate) name: &'static str,
@@ -51,7 +54,6 @@ pub(crate) struct Figure {
 
 #[derive(Debug)]
 struct Row {
-    part: &'static str,
     group: String,
     name: &'static str,
     unit: &'static str,
@@ -81,17 +83,17 @@ impl Table {
         let Some(column) = self.servers.iter().position(|one| *one == server) else { return };
         let found = self.rows.iter().position(|row| row.group == figure.group && row.name == figure.name);
         let row = found.unwrap_or_else(|| {
-            let Figure { part, group, name, unit, goal, .. } = figure;
+            let Figure { group, name, unit, goal, .. } = figure;
             let values = vec![Vec::new(); self.servers.len()];
-            self.rows.push(Row { part, group, name, unit, goal, values, floor: Vec::new() });
+            self.rows.push(Row { group, name, unit, goal, values, floor: Vec::new() });
             self.rows.len() - 1
         });
         self.rows[row].values[column].push(figure.value);
     }
 
-    /// Adds the cost of sealing and sending alone to the first row of a part.
-    pub(crate) fn add_floor(&mut self, part: &str, floor: Option<f64>) {
-        if let (Some(row), Some(floor)) = (self.rows.iter_mut().find(|row| row.part == part), floor) {
+    /// Adds the cost of sealing and sending alone to the first row of a group.
+    pub(crate) fn add_floor(&mut self, group: &str, floor: Option<f64>) {
+        if let (Some(row), Some(floor)) = (self.rows.iter_mut().find(|row| row.group == group), floor) {
             row.floor.push(floor);
         }
     }
@@ -121,9 +123,13 @@ impl fmt::Display for Table {
             group = &row.group;
             let mut cells =
                 vec![Cell::new(first), Cell::new(row.name), Cell::new(row.unit), right(row.goal.text())];
-            for value in &medians {
+            for (column, value) in medians.iter().enumerate() {
                 let text = value.map_or_else(|| "-".to_owned(), number);
-                let met = value.and_then(|value| row.goal.met(value));
+                let livekit = self
+                    .compared()
+                    .filter(|(ours, _)| *ours == column)
+                    .and_then(|(_, theirs)| medians[theirs]);
+                let met = value.and_then(|value| row.goal.met(value, livekit));
                 cells.push(right(if met == Some(false) { format!("{text} !") } else { text }));
             }
             if let Some((ours, theirs)) = self.compared() {

@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	loadRoom      = "load"
 	framesASecond = 30
 	// keyFrameEvery is in frames; an encoder makes one at least so often, and when it is asked for one.
 	keyFrameEvery = 300
@@ -31,11 +30,11 @@ const (
 
 // loadOptions are the command line of `client load`.
 type loadOptions struct {
-	url                                     string
-	publishers, subscribers, kbps, messages int
-	size, file                              int
-	audio                                   bool
-	rate                                    float64
+	url                            string
+	rooms, publishers, subscribers int
+	kbps, messages, size, file     int
+	audio                          bool
+	rate                           float64
 }
 
 // tracks is the number of tracks that a subscriber receives.
@@ -57,8 +56,9 @@ func load(arguments []string) error {
 	var options loadOptions
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	flags.StringVar(&options.url, "url", "ws://127.0.0.1:7880", "server")
-	flags.IntVar(&options.publishers, "publishers", 1, "participants that publish")
-	flags.IntVar(&options.subscribers, "subscribers", 10, "participants that only receive")
+	flags.IntVar(&options.rooms, "rooms", 1, "rooms: load-0, load-1 and so on")
+	flags.IntVar(&options.publishers, "publishers", 1, "participants of each room that publish")
+	flags.IntVar(&options.subscribers, "subscribers", 10, "participants of each room that only receive")
 	flags.IntVar(&options.kbps, "video", 0, "bit rate of each publisher's VP8 video, kbit/s")
 	flags.BoolVar(&options.audio, "audio", false, "publish Opus")
 	flags.Float64Var(&options.rate, "rate", 10, "joins of subscribers a second")
@@ -102,8 +102,9 @@ type crowd struct {
 	messages                atomic.Int64
 }
 
-func (c *crowd) connect(identity string, callback *lksdk.RoomCallback, options ...lksdk.ConnectOption) (*lksdk.Room, error) {
-	who := lksdk.ConnectInfo{APIKey: "devkey", APISecret: "secret", RoomName: loadRoom, ParticipantIdentity: identity}
+// connect joins room number `number` of the load.
+func (c *crowd) connect(number int, identity string, callback *lksdk.RoomCallback, options ...lksdk.ConnectOption) (*lksdk.Room, error) {
+	who := lksdk.ConnectInfo{APIKey: "devkey", APISecret: "secret", RoomName: fmt.Sprintf("load-%d", number), ParticipantIdentity: identity}
 	room, err := lksdk.ConnectToRoom(c.options.url, who, callback, options...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", identity, err)
@@ -118,8 +119,8 @@ func (c *crowd) leave() {
 }
 
 func (c *crowd) publish() error {
-	for number := range c.options.publishers {
-		room, err := c.connect(fmt.Sprintf("publisher-%d", number), lksdk.NewRoomCallback(), lksdk.WithAutoSubscribe(false))
+	for number := range c.options.rooms * c.options.publishers {
+		room, err := c.connect(number%c.options.rooms, fmt.Sprintf("publisher-%d", number), lksdk.NewRoomCallback(), lksdk.WithAutoSubscribe(false))
 		if err != nil {
 			return err
 		}
@@ -210,8 +211,9 @@ func (c *crowd) subscribe() error {
 		join, media time.Duration
 		err         error
 	}
-	results := make(chan joined, c.options.subscribers)
-	for number := range c.options.subscribers {
+	subscribers := c.options.rooms * c.options.subscribers
+	results := make(chan joined, subscribers)
+	for number := range subscribers {
 		// At fixed times, however long a join takes.
 		time.AfterFunc(time.Duration(float64(number)/c.options.rate*float64(time.Second)), func() {
 			since, started := time.Now(), make(chan struct{}, c.options.tracks())
@@ -224,7 +226,7 @@ func (c *crowd) subscribe() error {
 					c.messages.Add(1)
 				}
 			}
-			room, err := c.connect(fmt.Sprintf("subscriber-%d", number), callback)
+			room, err := c.connect(number%c.options.rooms, fmt.Sprintf("subscriber-%d", number), callback)
 			result := joined{room: room, join: time.Since(since), err: err}
 			limit := time.After(loadPatience)
 			for track := 0; err == nil && track < c.options.tracks(); track++ {
@@ -241,7 +243,7 @@ func (c *crowd) subscribe() error {
 	joins, media := []float64{}, []float64{}
 	milliseconds := func(length time.Duration) float64 { return float64(length.Microseconds()) / 1000 }
 	var failed error
-	for range c.options.subscribers {
+	for range subscribers {
 		result := <-results
 		if result.room != nil {
 			c.subscribers = append(c.subscribers, result.room)
