@@ -67,6 +67,8 @@ pub struct CongestionControl {
     silence: Silence,
     reported: ReportedLoss,
     backlog: Backlog,
+    /// Bits per second of audio.
+    audio: u64,
     first_sent: Option<Micros>,
     last_sent: Micros,
     /// Congestion before then is caused by a probe, a filler, or the key frame of a layer that the path carries.
@@ -104,6 +106,7 @@ impl CongestionControl {
             silence: Silence::default(),
             reported: ReportedLoss::new(EPOCH, limits.start, limits.min, limits.max),
             backlog: Backlog::default(),
+            audio: 0,
             first_sent: None,
             last_sent: 0,
             caused_until: 0,
@@ -155,7 +158,7 @@ impl CongestionControl {
         let now = self.micros(now);
         if self.source != Source::TransportWide {
             if self.source == Source::Reports {
-                self.replace_estimator(now, self.reported.estimate(), FirstProbes::Usual);
+                self.replace_estimator(now, self.reported.estimate(self.audio), FirstProbes::Usual);
             }
             self.source = Source::TransportWide;
         }
@@ -261,6 +264,19 @@ impl CongestionControl {
         self.round_trip = Some(self.round_trip.map_or(sample, |mean| (7 * mean + sample) / 8));
     }
 
+    /// Bits per second of audio, which is sent beside what is allocated. Audio has no transport-wide sequence numbers,
+    /// so to Google congestion control it is other traffic. The receiver's own estimate and what leaves over TCP include
+    /// it.
+    pub fn set_audio(&mut self, bits_per_second: u64) {
+        self.audio = bits_per_second.min(self.limits.max);
+    }
+
+    /// Is the path known to carry less than was sent, or limited by what the receiver reports?
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.source == Source::Reports || self.backlog.cap().is_some() || self.probing.is_slow()
+    }
+
     /// The connection is not over TCP any more: its backlog says nothing.
     pub fn clear_backlog(&mut self) {
         self.backlog = Backlog::default();
@@ -270,7 +286,7 @@ impl CongestionControl {
     /// several times a second; of a connection over UDP never.
     pub fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
         let now = self.micros(now);
-        let useful = self.probing.useful().min(self.limits.max);
+        let useful = self.probing.useful().min(self.limits.max) + self.audio;
         self.backlog.observe(now, unsent, left, (self.limits.min, useful));
     }
 
@@ -337,14 +353,15 @@ impl CongestionControl {
         }
     }
 
-    /// Bits per second that may be allocated.
+    /// Bits per second that may be allocated: without audio.
     #[must_use]
     pub fn estimate(&self) -> u64 {
         let target = match self.source {
-            Source::Reports => self.reported.estimate(),
+            Source::Reports => self.reported.estimate(self.audio),
             Source::Unknown | Source::TransportWide => self.gcc.target().max(self.carried.unwrap_or(0)),
         };
-        let target = [self.silence.cap(), self.backlog.cap()].into_iter().flatten().fold(target, u64::min);
+        let backlog = self.backlog.cap().map(|cap| cap.saturating_sub(self.audio));
+        let target = [self.silence.cap(), backlog].into_iter().flatten().fold(target, u64::min);
         target.clamp(self.limits.min, self.limits.max)
     }
 

@@ -103,6 +103,11 @@ impl Probing {
         self.is_slow = true;
     }
 
+    /// Did the path carry less than was sent, since all that is wanted was sent?
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
     /// Bits per second that are allocated.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
