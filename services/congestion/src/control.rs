@@ -30,6 +30,9 @@ const CAUSED: Micros = 600_000;
 const DRAIN: Micros = 400_000;
 /// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
 const KEY_FRAME: Micros = 600_000;
+/// After a higher layer was chosen, media leaves no faster than the estimate for this long: its key frame is asked for,
+/// comes and has left. Faster, it would fill the bottleneck's queue, and a layer that fits would be taken for too much.
+const BEGINNING: Micros = 900_000;
 /// Time without packets after which the estimator begins anew, while all video is held back; doubled each time.
 const MIN_STARVED: Micros = 500_000;
 const MAX_STARVED: Micros = 4_000_000;
@@ -77,6 +80,8 @@ pub struct CongestionControl {
     statuses_paid: Micros,
     /// The bottleneck's queue drains until then.
     drain_until: Micros,
+    /// The key frame of a layer that begins has left by then.
+    begins_until: Micros,
     /// How long nothing may be sent until the estimator begins anew, while all video is held back.
     starved_after: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
@@ -112,6 +117,7 @@ impl CongestionControl {
             caused_until: 0,
             statuses_paid: 0,
             drain_until: 0,
+            begins_until: 0,
             starved_after: MIN_STARVED,
             carried: None,
             next_process: None,
@@ -300,6 +306,9 @@ impl CongestionControl {
         if self.probing.is_trial_passed(allocated) {
             self.caused_until = now + KEY_FRAME + CAUSED;
         }
+        if self.probing.is_layer_step(allocated) {
+            self.begins_until = now + BEGINNING;
+        }
         self.probing.set_demand(now, &mut self.gcc, wanted, allocated, filler);
         if !self.probing.is_starved() {
             self.starved_after = MIN_STARVED;
@@ -367,11 +376,16 @@ impl CongestionControl {
 
     /// Bits per second for the [`crate::Pacer`] of media: a fifth more than the estimate, so that what waits
     /// drains. A key frame that leaves faster fills the bottleneck's queue, which is mistaken for congestion,
-    /// and packets that leave at short and even distances show real congestion sooner. A fifth less after the estimate
-    /// fell below what was sent.
+    /// and packets that leave at short and even distances show real congestion sooner. Not more than the estimate while
+    /// a higher layer begins, and a fifth less after the estimate fell below what was sent.
     #[must_use]
     pub fn pacing_rate(&self) -> u64 {
-        self.estimate() / 5 * if self.latest < self.drain_until { 4 } else { 6 }
+        let fifths = match self.latest {
+            now if now < self.drain_until => 4,
+            now if now < self.begins_until => 5,
+            _ => 6,
+        };
+        self.estimate() / 5 * fifths
     }
 
     /// Would padding show what the path carries? Not if the receiver does not report it, and not behind a backlog.
