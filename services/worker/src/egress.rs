@@ -447,7 +447,7 @@ impl Egress for WorkerEgress {
             }
             bytes.extend_from_slice(out.head);
             bytes.extend_from_slice(out.payload);
-            // Without an RTX stream, what is sent again has to be the same bytes, and is no part of a frame then.
+            // Without an RTX stream, what is sent again has to be the same bytes, and it is not padded then.
             if rtx.is_some() {
                 push_padding(bytes, start, out.padding);
             }
