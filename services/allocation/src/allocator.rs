@@ -176,6 +176,13 @@ impl<K: Copy + Ord> Allocator<K> {
         self.finish(tracks, out)
     }
 
+    /// Was the budget ever too small for what was sent? Until then it is believed, and a caller may raise several tracks at
+    /// once by several calls; afterwards one by each division, so that their key frames do not come together.
+    #[must_use]
+    pub fn has_lowered(&self) -> bool {
+        self.proven != u64::MAX
+    }
+
     /// The padding of the trial was not sent: it begins anew.
     pub fn restart_trial(&mut self, now: Instant) {
         if let Some(trial) = &mut self.trial {

@@ -235,7 +235,8 @@ impl DelayController {
             let before = self.window;
             self.increase(queueing_delay.as_secs_f64() / target.as_secs_f64());
             if !self.slow_start {
-                let delivered = rate * min_rtt.as_secs_f64() / (1.0 - self.usual_loss);
+                // With the base delay: the round's own includes the queue that the window built.
+                let delivered = rate * base.as_secs_f64() / (1.0 - self.usual_loss);
                 let limit = ((delivered * HEADROOM) as u64).max(before - before / 20);
                 self.window = self.window.min(limit);
             }

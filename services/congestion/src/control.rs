@@ -32,6 +32,9 @@ const CAUSED: Micros = 600_000;
 const DRAIN: Micros = 400_000;
 /// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
 const KEY_FRAME: Micros = 600_000;
+/// After a higher layer was chosen, media leaves no faster than the estimate for this long: its key frame is asked for,
+/// comes and has left. Faster, it would fill the bottleneck's queue, and a layer that fits would be taken for too much.
+const BEGINNING: Micros = 900_000;
 /// Time without packets after which the estimator begins anew, while all video is held back; doubled each time.
 const MIN_STARVED: Micros = 500_000;
 const MAX_STARVED: Micros = 4_000_000;
@@ -69,6 +72,8 @@ pub struct CongestionControl {
     silence: Silence,
     reported: ReportedLoss,
     backlog: Backlog,
+    /// Bits per second of audio.
+    audio: u64,
     first_sent: Option<Micros>,
     last_sent: Micros,
     /// Congestion before then is caused by a probe, a filler, or the key frame of a layer that the path carries.
@@ -77,6 +82,8 @@ pub struct CongestionControl {
     statuses_paid: Micros,
     /// The bottleneck's queue drains until then.
     drain_until: Micros,
+    /// The key frame of a layer that begins has left by then.
+    begins_until: Micros,
     /// How long nothing may be sent until the estimator begins anew, while all video is held back.
     starved_after: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
@@ -106,11 +113,13 @@ impl CongestionControl {
             silence: Silence::default(),
             reported: ReportedLoss::new(EPOCH, limits.start, limits.min, limits.max),
             backlog: Backlog::default(),
+            audio: 0,
             first_sent: None,
             last_sent: 0,
             caused_until: 0,
             statuses_paid: 0,
             drain_until: 0,
+            begins_until: 0,
             starved_after: MIN_STARVED,
             carried: None,
             next_process: None,
@@ -157,7 +166,7 @@ impl CongestionControl {
         let now = self.micros(now);
         if self.source != Source::TransportWide {
             if self.source == Source::Reports {
-                self.replace_estimator(now, self.reported.estimate(), FirstProbes::Usual);
+                self.replace_estimator(now, self.reported.estimate(self.audio), FirstProbes::Usual);
             }
             self.source = Source::TransportWide;
         }
@@ -263,6 +272,19 @@ impl CongestionControl {
         self.round_trip = Some(self.round_trip.map_or(sample, |mean| (7 * mean + sample) / 8));
     }
 
+    /// Bits per second of audio, which is sent beside what is allocated. Audio has no transport-wide sequence numbers,
+    /// so to Google congestion control it is other traffic. The receiver's own estimate and what leaves over TCP include
+    /// it.
+    pub fn set_audio(&mut self, bits_per_second: u64) {
+        self.audio = bits_per_second.min(self.limits.max);
+    }
+
+    /// Is the path known to carry less than was sent, or limited by what the receiver reports?
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.source == Source::Reports || self.backlog.cap().is_some() || self.probing.is_slow()
+    }
+
     /// The connection is not over TCP any more: its backlog says nothing.
     pub fn clear_backlog(&mut self) {
         self.backlog = Backlog::default();
@@ -272,7 +294,7 @@ impl CongestionControl {
     /// several times a second; of a connection over UDP never.
     pub fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
         let now = self.micros(now);
-        let useful = self.probing.useful().min(self.limits.max);
+        let useful = self.probing.useful().min(self.limits.max) + self.audio;
         self.backlog.observe(now, unsent, left, (self.limits.min, useful));
     }
 
@@ -285,6 +307,9 @@ impl CongestionControl {
         let (wanted, allocated, filler) = (limit(wanted), limit(allocated), limit(filler));
         if self.probing.is_trial_passed(allocated) {
             self.caused_until = now + KEY_FRAME + CAUSED;
+        }
+        if self.probing.is_layer_step(allocated) {
+            self.begins_until = now + BEGINNING;
         }
         self.probing.set_demand(now, &mut self.gcc, wanted, allocated, filler);
         if !self.probing.is_starved() {
@@ -339,24 +364,30 @@ impl CongestionControl {
         }
     }
 
-    /// Bits per second that may be allocated.
+    /// Bits per second that may be allocated: without audio.
     #[must_use]
     pub fn estimate(&self) -> u64 {
         let target = match self.source {
-            Source::Reports => self.reported.estimate(),
+            Source::Reports => self.reported.estimate(self.audio),
             Source::Unknown | Source::TransportWide => self.gcc.target().max(self.carried.unwrap_or(0)),
         };
-        let target = [self.silence.cap(), self.backlog.cap()].into_iter().flatten().fold(target, u64::min);
+        let backlog = self.backlog.cap().map(|cap| cap.saturating_sub(self.audio));
+        let target = [self.silence.cap(), backlog].into_iter().flatten().fold(target, u64::min);
         target.clamp(self.limits.min, self.limits.max)
     }
 
     /// Bits per second for the [`crate::Pacer`] of media: a fifth more than the estimate, so that what waits
     /// drains. A key frame that leaves faster fills the bottleneck's queue, which is mistaken for congestion,
-    /// and packets that leave at short and even distances show real congestion sooner. A fifth less after the estimate
-    /// fell below what was sent.
+    /// and packets that leave at short and even distances show real congestion sooner. Not more than the estimate while
+    /// a higher layer begins, and a fifth less after the estimate fell below what was sent.
     #[must_use]
     pub fn pacing_rate(&self) -> u64 {
-        self.estimate() / 5 * if self.latest < self.drain_until { 4 } else { 6 }
+        let fifths = match self.latest {
+            now if now < self.drain_until => 4,
+            now if now < self.begins_until => 5,
+            _ => 6,
+        };
+        self.estimate() / 5 * fifths
     }
 
     /// Would padding show what the path carries? Not if the receiver does not report it, and not behind a backlog.

@@ -98,9 +98,19 @@ impl Probing {
         self.filler > 0 && allocated > self.allocated + self.filler / 2
     }
 
+    /// Does a higher layer begin, if that is allocated?
+    pub(crate) fn is_layer_step(&self, allocated: u64) -> bool {
+        is_step(self.allocated, allocated)
+    }
+
     /// The path carries less than is sent.
     pub(crate) fn note_slow(&mut self) {
         self.is_slow = true;
+    }
+
+    /// Did the path carry less than was sent, since all that is wanted was sent?
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow
     }
 
     /// Bits per second that are allocated.

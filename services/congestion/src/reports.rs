@@ -39,9 +39,10 @@ impl ReportedLoss {
         Self { estimate: start.clamp(min, max), min, max, remb: None, lost: 0, packets: 0, judged: now }
     }
 
-    /// Bits per second.
-    pub(crate) fn estimate(&self) -> u64 {
-        self.remb.map_or(self.estimate, |(_, remb)| self.estimate.min(remb.max(self.min)))
+    /// Bits per second, without `audio`, which the receiver's own estimate includes. Its loss says nothing about audio.
+    pub(crate) fn estimate(&self, audio: u64) -> u64 {
+        let cap = |remb: u64| remb.saturating_sub(audio).max(self.min);
+        self.remb.map_or(self.estimate, |(_, remb)| self.estimate.min(cap(remb)))
     }
 
     /// What could be used at most, bits per second.
@@ -97,7 +98,7 @@ mod tests {
             estimate.report(lost, packets);
             estimate.process(*now);
         }
-        estimate.estimate()
+        estimate.estimate(0)
     }
 
     fn new() -> (ReportedLoss, Micros) {
@@ -133,11 +134,13 @@ mod tests {
     fn the_receivers_own_estimate_is_a_cap_while_it_is_fresh() {
         let (mut estimate, mut now) = new();
         estimate.remb(now, 100_000);
-        assert_eq!(estimate.estimate(), 100_000);
+        assert_eq!(estimate.estimate(0), 100_000);
+        assert_eq!(estimate.estimate(64_000), 36_000, "it includes audio");
+        assert_eq!(estimate.estimate(90_000), 30_000);
         run(&mut estimate, &mut now, 4, 0, 100);
-        assert_eq!(estimate.estimate(), 100_000);
+        assert_eq!(estimate.estimate(0), 100_000);
         run(&mut estimate, &mut now, 4, 0, 100);
-        assert!(estimate.estimate() >= 2_000_000);
+        assert!(estimate.estimate(0) >= 2_000_000);
     }
 
     #[test]

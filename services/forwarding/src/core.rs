@@ -44,6 +44,8 @@ pub struct Core {
     wanted_checks: Vec<TrackId>,
     /// Time of the latest call.
     clock: Option<Instant>,
+    /// Packets that left the cache before they were sent.
+    expired: u64,
 }
 
 impl Core {
@@ -60,6 +62,7 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             wanted_checks: Vec::new(),
             clock: None,
+            expired: 0,
         }
     }
 
@@ -299,6 +302,12 @@ impl Core {
             current: sub.current.map(Layer),
             switches: sub.switches,
         })
+    }
+
+    /// Packets for all subscribers that were queued for so long that they were never sent.
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.expired
     }
 
     /// Counters of a track.

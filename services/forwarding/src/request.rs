@@ -21,6 +21,8 @@ pub(crate) enum Receiver {
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequest {
     sent: Option<Instant>,
+    /// When the first request was sent that no key frame has answered.
+    unanswered_since: Option<Instant>,
     /// When a request for a new receiver was last sent before its interval had passed.
     early: Option<Instant>,
     /// A request was sent and no key frame has started since.
@@ -56,6 +58,7 @@ impl KeyFrameRequest {
 
     /// Like [`KeyFrameRequest::request`], but the next [`KeyFrameRequest::repeat`] sends the request.
     pub(crate) fn schedule(&mut self, now: Instant) {
+        self.unanswered_since = None;
         self.outstanding = false;
         self.due = Some(self.earliest(now));
     }
@@ -65,12 +68,18 @@ impl KeyFrameRequest {
         self.new_downstream = true;
     }
 
+    /// Since when the source has been asked without an answer.
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered_since
+    }
+
     fn earliest(&self, now: Instant) -> Instant {
         self.sent.map_or(now, |sent| now.max(sent + MIN_INTERVAL))
     }
 
     fn sent(&mut self, now: Instant, interval: Duration, jitter: u64) {
         self.sent = Some(now);
+        self.unanswered_since.get_or_insert(now);
         self.outstanding = true;
         self.interval = interval;
         self.due = Some(now + interval + interval * (jitter % 26) as u32 / 100);
@@ -107,6 +116,7 @@ impl KeyFrameRequest {
     /// Ends the request: a key frame started, or none can come.
     pub(crate) fn cancel(&mut self) {
         self.due = None;
+        self.unanswered_since = None;
         self.outstanding = false;
         self.new_downstream = false;
         self.repeats = 0;

@@ -12,8 +12,11 @@ use crate::rtp_clock::{RtpClock, ticks};
 use crate::stats::LayerStats;
 use systir_rtp::packet::{Kind, Packet, SenderReport};
 
-/// A layer has ended when no packet arrived for this long.
+/// A layer has ended when no packet of it arrived for this long while others of its track did. A track that is wholly
+/// silent has not: a screen that stands still sends nothing.
 const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A longer time between two packets of a track is silence.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// Key frames that are further apart do not count in the rate of a layer.
 const RARE: Duration = Duration::from_secs(2);
 /// A larger jump of sequence numbers is a restart of the publisher.
@@ -32,6 +35,26 @@ pub(crate) enum LayerState {
     Live,
     /// Not any more, or it did not arrive in time.
     Ended,
+}
+
+/// How long packets of a track have arrived, of any of its layers. It stands still while the track is silent.
+#[derive(Debug, Default)]
+pub(crate) struct ArrivalTime {
+    passed: Duration,
+    last_at: Option<Instant>,
+}
+
+impl ArrivalTime {
+    /// A packet arrives. Returns the time with it.
+    pub(crate) fn packet(&mut self, now: Instant) -> Duration {
+        let pause = self.last_at.replace(now).map(|last| now.saturating_duration_since(last));
+        self.passed += pause.unwrap_or_default().min(MAX_PAUSE);
+        self.passed
+    }
+
+    pub(crate) fn passed(&self) -> Duration {
+        self.passed
+    }
 }
 
 /// A packet that is not a duplicate and not too late.
@@ -63,6 +86,8 @@ pub(crate) struct LayerSource {
     kind: Kind,
     rate: u32,
     last_at: Option<Instant>,
+    /// The track's [`ArrivalTime`] when the last packet arrived.
+    last_arrival: Duration,
     /// The packets before the next one were not sent to this node, or were dropped while the track was muted:
     /// they are not lost.
     resumes: bool,
@@ -92,6 +117,7 @@ impl LayerSource {
             kind,
             rate,
             last_at: None,
+            last_arrival: Duration::ZERO,
             resumes: false,
             last_timestamp: 0,
             epoch: 0,
@@ -141,14 +167,30 @@ impl LayerSource {
         self.resumes |= self.last_at.is_some_and(|last| now.saturating_duration_since(last) >= MIN_PAUSE);
     }
 
-    /// True when the layer has just ended.
-    pub(crate) fn check_timeout(&mut self, now: Instant) -> bool {
-        let since = match self.state {
-            LayerState::Live => self.last_at,
-            LayerState::Awaited(since) => since,
-            LayerState::Ended => None,
+    /// Was the packet in the cache once, and is not any more?
+    pub(crate) fn has_dropped(&self, seq: u64) -> bool {
+        let arrived = self.highest.filter(|highest| seq <= *highest);
+        arrived.is_some_and(|highest| self.cache.is_past(seq, highest) || self.cache.contains(seq))
+    }
+
+    /// Does a decoder need the packet? None of before the newest key frame.
+    pub(crate) fn is_needed(&self, seq: u64) -> bool {
+        self.last_key_frame.is_none_or(|(start, _)| seq >= start)
+    }
+
+    /// True when the layer has just ended. `arrival`: the track's [`ArrivalTime`].
+    pub(crate) fn check_timeout(&mut self, now: Instant, arrival: Duration) -> bool {
+        let is_long = |since: Instant| now.saturating_duration_since(since) >= LAYER_TIMEOUT;
+        let ended = match self.state {
+            LayerState::Live => {
+                let others_arrive = arrival.saturating_sub(self.last_arrival) >= LAYER_TIMEOUT;
+                // An encoder that still runs answers, also while its picture stands still.
+                let is_unanswered = self.key_frame_request.unanswered_since().is_some_and(is_long);
+                self.last_at.is_some_and(is_long) && (others_arrive || is_unanswered)
+            }
+            LayerState::Awaited(since) => since.is_some_and(is_long),
+            LayerState::Ended => false,
         };
-        let ended = since.is_some_and(|since| now.saturating_duration_since(since) >= LAYER_TIMEOUT);
         if ended {
             self.state = LayerState::Ended;
         }
@@ -156,7 +198,12 @@ impl LayerSource {
     }
 
     /// Takes a packet; none for a duplicate or a packet that is too late.
-    pub(crate) fn accept(&mut self, now: Instant, packet: &Packet<'_>) -> Option<AcceptedPacket> {
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        arrival: &mut ArrivalTime,
+        packet: &Packet<'_>,
+    ) -> Option<AcceptedPacket> {
         let mut restarted = false;
         let mut late = false;
         match self.highest {
@@ -203,6 +250,7 @@ impl LayerSource {
             self.last_timestamp = packet.timestamp;
         }
         self.last_at = Some(now);
+        self.last_arrival = arrival.packet(now);
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
         if key_frame {

@@ -49,6 +49,10 @@ pub(crate) struct Subscription {
     pub(crate) retransmitted_packets: u64,
     pub(crate) retransmitted_octets: u64,
     pub(crate) expired: u64,
+    /// Of those, the ones that the core has not counted yet.
+    pub(crate) newly_expired: u64,
+    /// Did the decoder need one of them?
+    pub(crate) lacks_packets: bool,
     pub(crate) switches: u64,
 }
 
@@ -72,6 +76,8 @@ impl Subscription {
             retransmitted_packets: 0,
             retransmitted_octets: 0,
             expired: 0,
+            newly_expired: 0,
+            lacks_packets: false,
             switches: 0,
         }
     }
@@ -120,11 +126,27 @@ impl Subscription {
         self.rewriter.queued(now, out, timestamp, descriptor.as_ref(), &shift);
         let was_empty = self.pending.is_empty();
         if !self.pending.push(layer, packet.seq) {
-            self.expired += 1;
+            self.expire(layer, true);
         }
         if was_empty {
             egress.queued(id);
         }
+    }
+
+    /// A packet will not be sent. `is_needed`: by a decoder of its layer.
+    pub(crate) fn expire(&mut self, layer: u8, is_needed: bool) {
+        self.expired += 1;
+        self.newly_expired += 1;
+        self.lacks_packets |= is_needed && self.current == Some(layer);
+    }
+
+    /// Does the subscriber lack the packet that was sent with its number `seq`, of the layer that it receives, for good?
+    /// One that has not arrived here yet may still come.
+    pub(crate) fn lacks(&self, track: &Track, seq: u16) -> bool {
+        let Some((layer, source_seq, _)) = self.rewriter.unmap(seq) else { return false };
+        let is_its_number = self.rewriter.map(layer, source_seq).is_some_and(|(out, _)| out as u16 == seq);
+        let source = track.source(layer).filter(|_| is_its_number && self.current == Some(layer));
+        source.is_some_and(|source| source.has_dropped(source_seq) && source.is_needed(source_seq))
     }
 
     /// Sends one packet with the sequence number and the shift from [`Rewriter::map`].

@@ -3,7 +3,7 @@
 use crate::SubscriptionId;
 use crate::batch::Priority;
 use crate::loudness::Loudness;
-use crate::source::LayerSource;
+use crate::source::{ArrivalTime, LayerSource};
 use crate::throttle::ResendThrottle;
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
@@ -25,6 +25,7 @@ pub(crate) struct Track {
     pub(crate) muted: bool,
     /// By layer; none for undeclared layers.
     pub(crate) sources: [Option<Box<LayerSource>>; Layer::MAX],
+    pub(crate) arrival: ArrivalTime,
     pub(crate) subs: Vec<SubscriptionId>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) loudness: Loudness,
@@ -48,6 +49,7 @@ impl Track {
             layers,
             muted: false,
             sources: [source(0), source(1), source(2)],
+            arrival: ArrivalTime::default(),
             subs: Vec::new(),
             feeds: Vec::new(),
             loudness: Loudness::default(),

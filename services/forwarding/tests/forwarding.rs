@@ -128,6 +128,63 @@ fn subscribers_of_a_layer_that_ends_receive_a_lower_one_and_return() {
     assert!(continuous(&sim.log.of(other)));
 }
 
+/// A screen that stands still: its encoders send nothing until something changes.
+#[test]
+fn a_track_that_is_silent_keeps_its_layers() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    let sub = sim.subscriber(track, 2);
+    let mut encoders = [0, 1, 2].map(encoder);
+    let mut frames = |sim: &mut Sim, count: u32, key: bool| {
+        for _ in 0..count {
+            for encoder in &mut encoders {
+                sim.put_all(track, &encoder.frame(key, 1));
+                sim.advance(3);
+            }
+            sim.advance(24);
+        }
+    };
+    frames(&mut sim, 1, true);
+    frames(&mut sim, 60, false);
+    sim.log.key_frames.clear();
+    let before = sim.core.subscription_stats(sub).unwrap();
+    for pause in [10_000, 1_400, 1_600, 400, 10_000] {
+        sim.advance(pause);
+        assert_eq!(sim.core.live_layers(track), LayerSet(0b111));
+        frames(&mut sim, 1, false);
+    }
+    assert_eq!(sim.log.key_frames, [], "no layer was given up");
+    let stats = sim.core.subscription_stats(sub).unwrap();
+    assert_eq!((stats.current, stats.switches), (Some(Layer(2)), before.switches));
+    assert!(continuous(&sim.log.of(sub)));
+    // One layer ends while the others arrive.
+    for _ in 0..60 {
+        for encoder in &mut encoders[..2] {
+            let key = sim.log.key_frames.contains(&(track, Layer(encoder.layer)));
+            sim.put_all(track, &encoder.frame(key, 1));
+        }
+        sim.advance(33);
+    }
+    assert_eq!(sim.core.live_layers(track), LayerSet(0b011));
+    assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(1)));
+}
+
+#[test]
+fn a_silent_layer_that_gives_no_key_frame_has_ended() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    let sub = sim.subscriber(track, 2);
+    sim.put_all(track, &encoder(2).frame(true, 1));
+    sim.core.unsubscribe(sub);
+    sim.advance(10_000);
+    // Its publisher has stopped it meanwhile, and does not start it again.
+    sim.subscriber(track, 2);
+    while sim.core.poll_wanted().is_some() {}
+    sim.advance(2_000);
+    assert!(sim.core.live_layers(track).is_empty());
+    assert_eq!(sim.core.wanted(track), LayerSet(0b111), "a lower layer may come");
+}
+
 #[test]
 fn when_the_target_layer_never_arrives_lower_layers_are_wanted() {
     let mut sim = Sim::new(1);
@@ -232,6 +289,160 @@ fn a_nack_is_answered_from_the_cache_with_unchanged_packets() {
     assert_eq!(sim.log.of(sub).len(), 11);
     let stats = sim.core.subscription_stats(sub).unwrap();
     assert_eq!((stats.packets, stats.retransmitted_packets), (9, 11));
+}
+
+#[test]
+fn a_nack_for_what_the_cache_no_longer_has_asks_for_a_key_frame() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 1));
+    // A second frame of which the publisher has not delivered the second packet yet.
+    let mut late = Vec::new();
+    for frame in 0..90 {
+        let mut frame_packets = encoder.frame(false, 2);
+        if frame == 89 {
+            late.push(frame_packets.remove(0));
+        }
+        sim.put_all(track, &frame_packets);
+        sim.advance(33);
+    }
+    sim.log.key_frames.clear();
+    let sent = sim.log.of(sub);
+    let (first, newest) = (sent[1].seq, sent.last().unwrap().seq);
+    sim.nack(sub, &[newest.wrapping_sub(1), newest.wrapping_add(1), newest]);
+    assert_eq!(sim.log.key_frames, [], "it may still come, was not sent yet, or is sent again");
+    sim.nack(sub, &[first]);
+    sim.nack(sub, &[first.wrapping_add(1)]);
+    assert_eq!(sim.log.key_frames, [(track, Layer(0))]);
+    sim.advance(600);
+    sim.put_all(track, &encoder.frame(true, 1));
+    sim.log.key_frames.clear();
+    sim.advance(600);
+    sim.nack(sub, &[first]);
+    assert_eq!(sim.log.key_frames, [], "the decoder needs nothing of before the key frame");
+}
+
+/// How an encoder packs a key frame.
+#[derive(Clone, Copy)]
+enum KeyFramePacking {
+    /// Parameter sets and slices in packets of their own, the slice in two fragments.
+    Separate,
+    /// Parameter sets in an aggregate, the slice in two fragments.
+    Aggregated,
+    /// All in one aggregate.
+    Whole,
+}
+
+/// One layer of H.264.
+struct H264Encoder {
+    layer: u8,
+    seq: u64,
+    timestamp: u32,
+}
+
+impl H264Encoder {
+    fn new(layer: u8) -> Self {
+        Self { layer, seq: 1000 * u64::from(layer), timestamp: 7000 * u32::from(layer) }
+    }
+
+    fn frame(&mut self, payloads: &[&[u8]]) -> Vec<Published> {
+        self.timestamp += 3000;
+        let count = payloads.len();
+        let packets = payloads.iter().enumerate().map(|(index, payload)| {
+            self.seq += 1;
+            Published {
+                layer: Layer(self.layer),
+                codec: Codec::H264,
+                seq: self.seq,
+                timestamp: self.timestamp,
+                marker: index + 1 == count,
+                // The last byte names the layer.
+                payload: [*payload, &[self.layer]].concat(),
+            }
+        });
+        packets.collect()
+    }
+
+    fn picture(&mut self) -> Vec<Published> {
+        self.frame(&[&[0x41, 9], &[0x41, 8]])
+    }
+
+    fn key_frame(&mut self, packing: KeyFramePacking) -> Vec<Published> {
+        let slice: [&[u8]; 2] = [&[0x7C, 0x85, 3], &[0x7C, 0x45, 3]];
+        match packing {
+            KeyFramePacking::Separate => self.frame(&[&[0x67, 1], &[0x68, 2], slice[0], slice[1]]),
+            KeyFramePacking::Aggregated => {
+                self.frame(&[&[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 2], slice[0], slice[1]])
+            }
+            KeyFramePacking::Whole => self.frame(&[&[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 2, 0, 2, 0x65, 3]]),
+        }
+    }
+}
+
+#[test]
+fn layers_of_h264_change_at_their_parameter_sets() {
+    for packing in [KeyFramePacking::Separate, KeyFramePacking::Aggregated, KeyFramePacking::Whole] {
+        let mut sim = Sim::new(1);
+        let track = sim.core.add_track(1, Kind::Video, Codec::H264, LayerSet(0b111));
+        let sub = sim.subscriber(track, 0);
+        let mut encoders = [0, 1, 2].map(H264Encoder::new);
+        for target in [0, 2, 1, 0, 2] {
+            sim.target(sub, Some(target));
+            let before = sim.core.subscription_stats(sub).unwrap();
+            // Pictures that depend on earlier ones start nothing.
+            for encoder in &mut encoders {
+                sim.put_all(track, &encoder.picture());
+            }
+            assert_eq!(sim.core.current_layer(sub), before.current);
+            let requested = sim.log.key_frames.contains(&(track, Layer(target)));
+            assert!(requested, "a key frame of layer {target} is requested");
+            let sent = sim.log.of(sub).len();
+            let key_frame = encoders[usize::from(target)].key_frame(packing);
+            sim.put_all(track, &key_frame);
+            assert_eq!(sim.core.current_layer(sub), Some(Layer(target)));
+            let started: Vec<_> = sim.log.of(sub).drain(sent..).map(|sent| sent.payload).collect();
+            let whole: Vec<_> = key_frame.iter().map(|packet| packet.payload.clone()).collect();
+            assert_eq!(started, whole, "the layer starts with its parameter sets");
+            for _ in 0..20 {
+                for encoder in &mut encoders {
+                    sim.put_all(track, &encoder.picture());
+                }
+                sim.advance(33);
+            }
+            let newest = sim.log.of(sub).pop().unwrap();
+            assert_eq!(newest.payload.last(), Some(&target));
+            sim.log.key_frames.clear();
+        }
+        let sent = sim.log.of(sub);
+        assert!(continuous(&sent));
+        let increases =
+            |pair: &[common::Forwarded]| pair[1].timestamp.wrapping_sub(pair[0].timestamp) < 1 << 31;
+        assert!(sent.windows(2).all(increases), "timestamps never go back");
+        assert_eq!(sim.core.subscription_stats(sub).unwrap().switches, 5);
+    }
+}
+
+/// Parameter sets are sent only now and then by some encoders: a slice starts a layer, unless the packet before it is
+/// missing, which may hold them.
+#[test]
+fn a_layer_of_h264_does_not_start_at_a_slice_behind_a_missing_packet() {
+    let mut sim = Sim::new(1);
+    let track = sim.core.add_track(1, Kind::Video, Codec::H264, LayerSet(0b001));
+    let sub = sim.subscriber(track, 0);
+    let mut encoder = H264Encoder::new(0);
+    sim.put_all(track, &encoder.picture());
+    let frame = encoder.key_frame(KeyFramePacking::Separate);
+    sim.put(track, &frame[2]);
+    sim.put(track, &frame[3]);
+    assert_eq!(sim.core.current_layer(sub), None);
+    sim.put(track, &frame[1]);
+    sim.put(track, &frame[0]);
+    assert_eq!(sim.core.current_layer(sub), Some(Layer(0)));
+    let sent: Vec<_> = sim.log.of(sub).into_iter().map(|sent| sent.payload).collect();
+    let whole: Vec<_> = frame.iter().map(|packet| packet.payload.clone()).collect();
+    assert_eq!(sent, whole);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Encoder, Sim, continuous};
+use systir_rtp::packet::Layer;
 
 fn encoder(layer: u8) -> Encoder {
     Encoder::new(layer, 70_000 + 1000 * u64::from(layer), 1, 1)
@@ -47,6 +48,31 @@ fn a_layer_that_was_left_is_sent_to_its_end_before_the_next_one() {
     let sent = sim.log.of(sub);
     assert_eq!(sent.iter().map(|sent| sent.tag().layer).collect::<Vec<_>>(), [2, 2, 2, 2, 0]);
     assert!(continuous(&sent));
+}
+
+#[test]
+fn what_has_left_the_cache_before_it_was_sent_asks_for_a_key_frame() {
+    for key_frame_waits in [false, true] {
+        let mut sim = Sim::new(1);
+        let track = sim.video(0b001);
+        let sub = sim.subscriber(track, 0);
+        let mut encoder = encoder(0);
+        sim.put_all(track, &encoder.frame(true, 1));
+        sim.advance(600);
+        sim.log.key_frames.clear();
+        for frame in 0..100 {
+            for published in encoder.frame(key_frame_waits && frame == 80, 1) {
+                sim.queue(track, &published);
+            }
+            sim.advance(33);
+        }
+        sim.pull_all();
+        let lost = sim.core.subscription_stats(sub).unwrap().expired;
+        assert!(lost > 0);
+        assert_eq!(sim.core.expired(), lost);
+        let expected = if key_frame_waits { vec![] } else { vec![(track, Layer(0))] };
+        assert_eq!(sim.log.key_frames, expected);
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use super::egress::{DowntrackSender, Source};
 use super::engine::Engine;
 use super::send_queue::Via;
 
-/// Tracks that one division raises at most.
+/// Tracks that one division raises at most until the path was too slow for the first time; then one, since each begins with
+/// a key frame.
 const MAX_RAISED: usize = 4;
 
 /// What one division gets and returns; reused.
@@ -50,14 +51,18 @@ impl Engine {
         if !over_tcp {
             control.clear_backlog();
         }
-        // Audio has no transport-wide sequence numbers: to the estimator it is other traffic, which is subtracted already.
-        let budget = control.estimate();
+        let budget = control.budget();
         let mut division = std::mem::take(&mut self.division);
         self.collect_demands(now, connection, &mut division.demands);
-        if let Some(control) = self.egress.send_control(connection) {
+        let egress = &mut self.egress;
+        if let Some(control) = egress.connections.get_mut(connection).and_then(Connection::send_control) {
+            egress.estimates.set(&mut control.range, Some(budget));
             // Each call raises one track.
             let mut outcome = control.allocator.allocate(now, budget, &division.demands, &mut division.rungs);
             for _ in 1..MAX_RAISED {
+                if control.allocator.has_lowered() {
+                    break;
+                }
                 let before = outcome.allocated;
                 outcome = control.allocator.allocate(now, budget, &division.demands, &mut division.rungs);
                 if outcome.allocated <= before {
@@ -158,13 +163,4 @@ fn importance(priority: u32, speaks: bool) -> Importance {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn priority_one_goes_first_then_two_then_those_who_speak() {
-        let order = [(1, false), (2, true), (u32::MAX, false), (0, true), (0, false)];
-        let ranked = order.map(|(priority, speaks)| importance(priority, speaks));
-        assert!(ranked.windows(2).all(|pair| pair[0] > pair[1]), "{ranked:?}");
-    }
-}
+mod tests;

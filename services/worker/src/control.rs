@@ -440,7 +440,10 @@ impl Engine {
         }
         self.egress.submit(connection);
         self.drain_transport(now, connection);
-        if let Some(conn) = self.egress.connections.try_remove(connection) {
+        if let Some(mut conn) = self.egress.connections.try_remove(connection) {
+            if let Some(control) = conn.send_control() {
+                self.egress.estimates.set(&mut control.range, None);
+            }
             self.demux.remove(connection, &conn.ufrag);
             self.stream_owners.connection_ended(connection);
         }

@@ -15,6 +15,7 @@ use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
 use super::connection::{Connection, Role};
 use super::demand::DemandedLayers;
+use super::estimates::Estimates;
 use super::frame_hold::FrameHold;
 use super::links::Links;
 use super::padding::push_padding;
@@ -213,6 +214,7 @@ pub(super) struct WorkerEgress {
     pub(super) links: Links,
     pub(super) buffers: SendBuffers,
     pub(super) counts: WorkerCounts,
+    pub(super) estimates: Estimates,
     /// Tracks whose wanted layers may have changed.
     pub(super) wanted_checks: Vec<TrackId>,
     /// Connections with queued packets that may be sent.
@@ -236,6 +238,7 @@ impl WorkerEgress {
             links,
             buffers: SendBuffers::default(),
             counts: WorkerCounts::default(),
+            estimates: Estimates::default(),
             wanted_checks: Vec::new(),
             ready: VecDeque::new(),
             frames: FrameHold::default(),
@@ -424,8 +427,11 @@ impl Egress for WorkerEgress {
         }
         let mid = (!omits_mid).then_some((extension_table::MID, sender.mid.as_slice()));
         let written = self.buffers.write(connection, conn, |conn, bytes, start| {
-            let control = conn.send_control().filter(|_| is_video);
-            let number = control.and_then(|control| {
+            let number = conn.send_control().and_then(|control| {
+                if !is_video {
+                    control.sent_audio(now, bytes_on_wire);
+                    return None;
+                }
                 if is_numbered {
                     return Some(control.sent(now, bytes_on_wire, out.retransmission));
                 }
@@ -441,7 +447,10 @@ impl Egress for WorkerEgress {
             }
             bytes.extend_from_slice(out.head);
             bytes.extend_from_slice(out.payload);
-            push_padding(bytes, start, out.padding);
+            // Without an RTX stream, what is sent again has to be the same bytes, and it is not padded then.
+            if rtx.is_some() {
+                push_padding(bytes, start, out.padding);
+            }
             let sealed = match (rtx, out.retransmission) {
                 (Some(_), _) => conn.transport.seal_rtp(bytes, start),
                 // Without an RTX stream (audio has none) the original packet is sent again.

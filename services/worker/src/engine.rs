@@ -127,6 +127,8 @@ impl Engine {
         self.egress.counts.participants = self.participants.len() as u64;
         self.egress.counts.tracks = self.egress.tracks.len() as u64;
         self.egress.counts.downtracks = self.egress.downtracks.len() as u64;
+        self.egress.counts.media_expired = self.core.expired();
+        self.egress.estimates.publish(&mut self.egress.counts);
         self.egress.counts
     }
 

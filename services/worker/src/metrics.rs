@@ -13,7 +13,16 @@ use crate::WorkerStats;
 use crate::tcp::ConnectionLimiter;
 
 /// Worker counts that are gauges; all others are counters.
-const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
+const GAUGES: [&str; 8] = [
+    "participants",
+    "tracks",
+    "downtracks",
+    "streams",
+    "estimates",
+    "estimates_below_300_kbit",
+    "estimates_below_1_mbit",
+    "estimates_below_3_mbit",
+];
 
 /// The metrics of a node's workers and of its TCP port for media.
 #[derive(Debug)]

@@ -8,6 +8,9 @@ use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::Feedback;
 use tracing::trace;
 
+use super::estimates::EstimateRange;
+use super::sent_rate::SentRate;
+
 /// Bits per second. At the start most subscribers get what they ask for; a probe follows at once.
 const LIMITS: BitrateLimits = BitrateLimits { min: 30_000, start: 2_000_000, max: 50_000_000 };
 /// At the beginning a probe looks for this much, bits per second, whatever is wanted: rates are not known yet.
@@ -34,7 +37,8 @@ const RETRANSMISSION_PART: u64 = 5;
 const MIN_RETRANSMISSION_RATE: u64 = 50_000;
 /// Retransmissions that may leave at once.
 const RETRANSMISSION_BURST: Duration = Duration::from_millis(500);
-/// Data messages may take as much as the estimate, and at least this, bits per second: a reader that takes less is ended.
+/// Data messages may take what video leaves of the estimate, at least half of it, and at least this, bits per second: a
+/// reader that takes less is ended.
 const MIN_DATA_RATE: u64 = 200_000;
 /// Data that may leave at once.
 const DATA_BURST: Duration = Duration::from_millis(40);
@@ -64,6 +68,10 @@ pub(super) struct SendControl {
     pacer: Pacer,
     retransmissions: Pacer,
     data: Pacer,
+    data_rate: SentRate,
+    audio_rate: SentRate,
+    /// The part of the estimate that data messages take from video, bits per second.
+    data_part: u64,
     /// Does the transport perhaps have data that may not leave yet?
     holds_data: bool,
     /// When anything was wanted for the first time.
@@ -80,6 +88,10 @@ pub(super) struct SendControl {
     trial_sent: u64,
     /// Is less allocated than is wanted, or is that not known yet?
     is_held_back: bool,
+    /// Did the path carry less than was sent, since something is held back?
+    is_slow: bool,
+    /// Bits per second that are allocated.
+    allocated: u64,
     /// What the packet that is being written is for.
     filler: Option<Filler>,
     /// Was the filler written since it began?
@@ -90,6 +102,8 @@ pub(super) struct SendControl {
     next_division: Instant,
     /// When it was divided, and what it was.
     divided: Option<(Instant, u64)>,
+    /// With which it is counted.
+    pub(super) range: EstimateRange,
     /// When the connection is to be looked at again; other entries in the worker's queue are outdated.
     pub(super) wake_at: Option<Instant>,
 }
@@ -107,6 +121,9 @@ impl SendControl {
             congestion,
             retransmissions: Pacer::with_burst(now, LIMITS.start / RETRANSMISSION_PART, RETRANSMISSION_BURST),
             data: Pacer::with_burst(now, LIMITS.start, DATA_BURST),
+            data_rate: SentRate::new(now),
+            audio_rate: SentRate::new(now),
+            data_part: 0,
             holds_data: false,
             wanted_since: None,
             waits_since: None,
@@ -116,23 +133,31 @@ impl SendControl {
             trial_rate: 0,
             trial_sent: 0,
             is_held_back: true,
+            is_slow: false,
+            allocated: 0,
             filler: None,
             is_filler_written: false,
             allocator: Allocator::new(),
             next_division: now,
             divided: None,
+            range: EstimateRange::default(),
             wake_at: None,
         }
     }
 
-    /// What video may use, bits per second.
-    pub(super) fn estimate(&self) -> u64 {
+    /// What the path carries beside audio, bits per second.
+    fn estimate(&self) -> u64 {
         self.congestion.estimate()
+    }
+
+    /// What video may use, bits per second.
+    pub(super) fn budget(&self) -> u64 {
+        self.estimate().saturating_sub(self.data_part)
     }
 
     /// Is it time to divide the estimate? If so, the caller does, and this answers no until the next time.
     pub(super) fn begin_division(&mut self, now: Instant) -> bool {
-        let estimate = self.estimate();
+        let estimate = self.budget();
         let fell = self.divided.is_some_and(|(at, before)| {
             estimate < before / 100 * (100 - FALL_PERCENT)
                 && now.saturating_duration_since(at) >= FALL_INTERVAL
@@ -218,6 +243,11 @@ impl SendControl {
         self.congestion.sent_unnumbered(now);
     }
 
+    /// A packet of audio is written. `bytes`: with all headers.
+    pub(super) fn sent_audio(&mut self, now: Instant, bytes: usize) {
+        self.audio_rate.add(now, bytes);
+    }
+
     /// May a packet of data channels leave? If not, [`SendControl::next_wake`] says when.
     pub(super) fn may_send_data(&mut self, now: Instant) -> bool {
         self.holds_data = !self.data.may_send(now);
@@ -227,6 +257,7 @@ impl SendControl {
     /// A packet of data channels leaves. `bytes`: with all headers.
     pub(super) fn sent_data(&mut self, now: Instant, bytes: usize) {
         self.data.sent(now, bytes);
+        self.data_rate.add(now, bytes);
     }
 
     /// May data that was held leave now?
@@ -315,6 +346,8 @@ impl SendControl {
     pub(super) fn set_outcome(&mut self, now: Instant, outcome: Outcome) {
         let Outcome { wanted, allocated, trial } = outcome;
         self.is_held_back = allocated < wanted;
+        self.is_slow &= self.is_held_back;
+        self.allocated = allocated;
         let trial = if self.congestion.takes_fillers() { trial } else { 0 };
         self.trial_rate = trial;
         match &mut self.trial {
@@ -331,10 +364,11 @@ impl SendControl {
 
     /// Does what is due. Called at each tick.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.congestion.set_audio(self.audio_rate.get(now));
         if self.congestion.poll_timeout().is_some_and(|due| due <= now) {
             self.congestion.handle_timeout(now);
-            self.update_pace(now);
         }
+        self.update_pace(now);
     }
 
     /// When the next packet may leave, if one waits. `has_video`: video is queued.
@@ -348,204 +382,24 @@ impl SendControl {
 
     fn update_pace(&mut self, now: Instant) {
         let estimate = self.congestion.estimate();
+        self.is_slow |= self.is_held_back && self.congestion.is_slow();
+        // Data is other traffic to the estimator, which tells only afterwards that both together were too much.
+        let taken = if self.is_slow { self.data_rate.get(now).min(estimate / 2) } else { 0 };
+        self.data_part = taken;
         let faster = if self.is_late { CATCH_UP } else { 1 };
-        self.pacer.set_rate(now, self.congestion.pacing_rate() * faster);
+        let pace = u128::from(self.congestion.pacing_rate()) * u128::from(estimate - taken);
+        let pace = u64::try_from(pace / u128::from(estimate.max(1))).unwrap_or(u64::MAX);
+        self.pacer.set_rate(now, pace.saturating_mul(faster));
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
-        // A path that carries all video has room for data: SCTP finds out how much.
-        let data = if self.is_held_back { estimate.max(MIN_DATA_RATE) } else { LIMITS.max };
-        self.data.set_rate(now, data);
+        let data = match (self.is_held_back, self.is_slow) {
+            // A path that carries all video has room for data: SCTP finds out how much.
+            (false, _) => LIMITS.max,
+            (true, false) => estimate,
+            (true, true) => estimate.saturating_sub(self.allocated).max(estimate / 2),
+        };
+        self.data.set_rate(now, data.max(MIN_DATA_RATE));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACKET: usize = 1200;
-
-    fn ms(start: Instant, ms: u64) -> Instant {
-        start + Duration::from_millis(ms)
-    }
-
-    /// Bytes of ten seconds in which each millisecond as much is sent as may be.
-    fn sent(mut may_send: impl FnMut(&mut SendControl, Instant) -> bool) -> u64 {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        let mut bytes = 0;
-        for now in (0..10_000).map(|at| ms(start, at)) {
-            while may_send(&mut control, now) {
-                bytes += PACKET as u64;
-            }
-        }
-        bytes
-    }
-
-    #[test]
-    fn retransmissions_take_no_more_than_a_fifth_of_the_estimate() {
-        let bytes = sent(|control, now| {
-            let may = control.may_retransmit(now, false);
-            if may {
-                control.sent(now, PACKET, true);
-            }
-            may
-        });
-        let part = LIMITS.start / 8 * 10 / RETRANSMISSION_PART;
-        assert!((part..part * 11 / 10).contains(&bytes), "{bytes} instead of {part}");
-    }
-
-    #[test]
-    fn data_messages_take_no_more_than_the_estimate_and_video_does_not_wait_for_them() {
-        let bytes = sent(|control, now| {
-            let may = control.may_send_data(now);
-            if may {
-                control.sent_data(now, PACKET);
-            } else {
-                assert!(control.next_wake(now, false).is_some_and(|wake| wake > now));
-                assert!(!control.resumes_data(now));
-            }
-            assert!(control.may_send(now));
-            may
-        });
-        let part = LIMITS.start / 8 * 10;
-        assert!((part..part * 11 / 10).contains(&bytes), "{bytes} instead of {part}");
-    }
-
-    #[test]
-    fn on_a_path_that_carries_all_video_data_is_limited_by_its_own_congestion_control() {
-        let bytes = sent(|control, now| {
-            control.set_outcome(now, Outcome::default());
-            let may = control.may_send_data(now);
-            if may {
-                control.sent_data(now, PACKET);
-            }
-            may
-        });
-        assert!(bytes > LIMITS.max / 8 * 9, "{bytes}");
-    }
-
-    #[test]
-    fn a_reader_gets_data_messages_however_low_the_estimate_is() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, false);
-        control.remb(start, 1_000);
-        let mut bytes = 0;
-        for now in (0..10_000).map(|at| ms(start, at)) {
-            while control.may_send_data(now) {
-                control.sent_data(now, PACKET);
-                bytes += PACKET as u64;
-            }
-        }
-        assert!(bytes >= MIN_DATA_RATE / 8 * 10, "{bytes}");
-    }
-
-    #[test]
-    fn on_a_slow_path_nothing_of_a_layer_that_is_not_sent_any_more_is_sent_again() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        control.set_outcome(start, Outcome { wanted: 500_000, allocated: 500_000, trial: 0 });
-        assert!(control.may_retransmit(start, true));
-        control.set_outcome(start, Outcome { wanted: 500_000, allocated: 150_000, trial: 0 });
-        assert!(!control.may_retransmit(start, true));
-        assert!(control.may_retransmit(start, false));
-    }
-
-    #[test]
-    fn video_is_sent_at_the_pace_of_the_estimate() {
-        let bytes = sent(|control, now| {
-            let may = control.may_send(now);
-            if may {
-                control.sent(now, PACKET, false);
-            } else {
-                assert!(control.next_wake(now, true).is_some_and(|wake| wake > now));
-                assert_eq!(control.next_wake(now, false), None);
-            }
-            may
-        });
-        let pace = LIMITS.start / 8 * 10;
-        assert!((pace..pace * 3 / 2).contains(&bytes), "{bytes} instead of {pace}");
-    }
-
-    #[test]
-    fn a_probe_is_spread_and_ends() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        assert!(!control.begin_filler(start, false), "nothing is wanted");
-        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
-        let mut times = Vec::new();
-        for now in (0..400).map(|at| ms(start, at)) {
-            control.handle_timeout(now);
-            while control.begin_filler(now, false) {
-                control.sent(now, PACKET, true);
-                assert!(control.end_filler());
-                times.push(now);
-            }
-        }
-        times.dedup();
-        assert!(times.len() >= 5, "{times:?}");
-        // All were sent: the estimator waits for feedback.
-        let end = ms(start, 401);
-        assert!(!control.begin_filler(end, false));
-        assert!(control.may_send(end), "media does not wait behind a probe");
-    }
-
-    #[test]
-    fn a_slow_probe_consists_of_padding() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
-        assert!(control.begin_filler(start, false));
-        assert!(control.takes_long_filler());
-        let mut control = SendControl::new(start, true);
-        control.congestion = CongestionControl::new(start, BitrateLimits { start: 50_000, ..LIMITS });
-        control.set_outcome(start, Outcome { wanted: 150_000, allocated: 0, trial: 0 });
-        assert!(control.begin_filler(start, false));
-        assert!(!control.takes_long_filler());
-    }
-
-    #[test]
-    fn a_trial_sends_what_a_higher_layer_would_add_while_no_video_waits() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        control.set_outcome(start, Outcome { wanted: 0, allocated: 0, trial: 500_000 });
-        let mut bytes = 0;
-        for now in (0..1000).map(|at| ms(start, at)) {
-            assert!(!control.begin_filler(now, true), "video waits");
-            while control.begin_filler(now, false) {
-                control.sent(now, PACKET, true);
-                assert!(control.end_filler());
-                bytes += PACKET;
-            }
-            assert!(control.may_send(now), "media does not wait behind it");
-        }
-        assert!((58_000..65_000).contains(&bytes), "{bytes}");
-        control.set_outcome(ms(start, 1000), Outcome::default());
-        assert!(!control.begin_filler(ms(start, 1100), false));
-    }
-
-    #[test]
-    fn an_estimate_that_fell_is_divided_at_once() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        assert!(control.begin_division(start));
-        assert!(!control.begin_division(ms(start, 100)));
-        control.congestion = CongestionControl::new(start, BitrateLimits { start: 1_000_000, ..LIMITS });
-        assert!(control.begin_division(ms(start, 100)));
-        assert!(!control.begin_division(ms(start, 299)));
-        assert!(control.begin_division(ms(start, 300)));
-        control.divide_soon(ms(start, 310));
-        assert!(control.begin_division(ms(start, 310)));
-    }
-
-    #[test]
-    fn a_probe_of_which_nothing_can_be_written_is_given_up() {
-        let start = Instant::now();
-        let mut control = SendControl::new(start, true);
-        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
-        let mut tries = 0;
-        while control.begin_filler(start, false) {
-            assert!(!control.end_filler());
-            tries += 1;
-        }
-        assert!((1..10).contains(&tries), "{tries}");
-    }
-}
+mod tests;

@@ -46,6 +46,14 @@ counters! {
     tracks,
     /// Current number of downtracks.
     downtracks,
+    /// Current number of subscribers' connections whose bandwidth is estimated.
+    estimates,
+    /// Of those, connections whose estimate is below 300 kbit/s.
+    estimates_below_300_kbit,
+    /// Of those, connections whose estimate is below 1 Mbit/s.
+    estimates_below_1_mbit,
+    /// Of those, connections whose estimate is below 3 Mbit/s.
+    estimates_below_3_mbit,
     /// Current number of TCP streams.
     streams,
     /// TCP streams closed because the peer did not read, sent no authenticated check in time, or had no
@@ -65,7 +73,9 @@ counters! {
     media_in,
     /// Media packets written for subscribers.
     media_out,
-    /// Of those, retransmissions.
+    /// Media packets that waited for so long that they were never sent to a subscriber.
+    media_expired,
+    /// Of the packets that were written, retransmissions.
     retransmitted,
     /// Retransmissions refused because a client requested more than its part of the bandwidth.
     retransmissions_refused,

@@ -275,8 +275,10 @@ fn after_a_wrong_raise_a_path_that_carries_far_more_is_used_at_once() {
 /// A connection whose budget was too small for what was sent.
 fn lowered() -> Connection {
     let mut connection = settled(3_000_000, &[camera()]);
+    assert!(!connection.allocator.has_lowered());
     connection.pass(400_000, &[camera()]);
     assert_eq!(connection.layers(), [Some(0)]);
+    assert!(connection.allocator.has_lowered());
     connection.passes(20, 400_000, &[camera()]);
     assert_eq!(connection.outcome.trial, 0);
     connection

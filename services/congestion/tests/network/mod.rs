@@ -271,6 +271,9 @@ impl Simulation {
         };
         let mut outcome = self.allocator.allocate(now, estimate, &[(1, demand)], &mut self.rungs);
         for _ in 1..4 {
+            if self.allocator.has_lowered() {
+                break;
+            }
             outcome = self.allocator.allocate(now, estimate, &[(1, demand)], &mut self.rungs);
         }
         self.apply(self.rungs[0].1);

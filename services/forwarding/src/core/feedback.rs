@@ -14,7 +14,7 @@ const MAX_SEQS: usize = 256;
 impl Core {
     /// NACK of a subscriber, in the subscriber's own sequence numbers. Cached packets are retransmitted,
     /// except those retransmitted within the last `round_trip`, the time to the subscriber and back (20 ms for
-    /// audio, and when it is not known).
+    /// audio, and when it is not known). For video that the cache does not have any more, a key frame is requested.
     pub fn nack(
         &mut self,
         now: Instant,
@@ -31,13 +31,20 @@ impl Core {
         }
         // Audio is small and urgent: it is sent again at each request.
         let round_trip = round_trip.filter(|_| track.kind == Kind::Video);
+        let mut lacks_packets = false;
         for seq in seqs.take(MAX_SEQS) {
-            let Some((layer, packet, info, mapped)) = state.sent_packet(track, seq) else { continue };
+            let Some((layer, packet, info, mapped)) = state.sent_packet(track, seq) else {
+                lacks_packets |= state.lacks(track, seq);
+                continue;
+            };
             if state.resend_throttle.admit(now, seq, round_trip) {
                 let sending =
                     Sending { layer, priority: track.priority(layer), retransmission: true, padding: 0 };
                 state.send(sub, &packet, info, mapped, sending, egress);
             }
+        }
+        if lacks_packets {
+            self.key_frame_wanted(now, sub, egress);
         }
     }
 

@@ -86,7 +86,7 @@ impl Core {
             return None;
         }
         let source = state.sources.get_mut(usize::from(layer.0))?.as_deref_mut()?;
-        let accepted = source.accept(now, packet)?;
+        let accepted = source.accept(now, &mut state.arrival, packet)?;
         if accepted.key_frame {
             source.key_frame_request.cancel();
         }

@@ -6,15 +6,26 @@ use crate::{Egress, SubscriptionId};
 
 impl Core {
     /// Sends the next packet that is queued for the subscriber. False: none is queued. Packets that have left the cache
-    /// meanwhile, after about a second, are counted and never sent.
+    /// meanwhile, after about a second, are counted and never sent: a key frame is requested in their place.
     pub fn pull(&mut self, sub: SubscriptionId, egress: &mut impl Egress) -> bool {
+        let is_sent = self.pull_next(sub, egress);
+        if let Some(state) = self.subs.get_mut(sub.0).filter(|state| state.newly_expired > 0) {
+            self.expired += std::mem::take(&mut state.newly_expired);
+            if let (Some(now), true) = (self.clock, std::mem::take(&mut state.lacks_packets)) {
+                self.key_frame_wanted(now, sub, egress);
+            }
+        }
+        is_sent
+    }
+
+    fn pull_next(&mut self, sub: SubscriptionId, egress: &mut impl Egress) -> bool {
         let Some(state) = self.subs.get_mut(sub.0) else { return false };
         let Some(track) = self.tracks.get(state.track.0) else { return false };
         while let Some((layer, seq)) = state.pending.pop() {
             let source = track.source(layer);
             let cached = source.and_then(|source| Some((&source.newest_frame, source.cache.get(seq)?)));
             let Some(((frame, (packet, info)), mapped)) = cached.zip(state.rewriter.map(layer, seq)) else {
-                state.expired += 1;
+                state.expire(layer, source.is_some_and(|source| source.is_needed(seq)));
                 continue;
             };
             // Audio is no part of a frame, so it gets none.

@@ -52,7 +52,7 @@ impl Core {
         let wanted = self.known_wanted(track);
         let jitter = self.random.u64(..);
         let Some(state) = self.tracks.get_mut(track.0) else { return };
-        let mut ended = false;
+        let (mut ended, arrival) = (false, state.arrival.passed());
         let mut next: Option<Instant> = None;
         for layer in state.layers.iter() {
             let muted = state.muted;
@@ -76,7 +76,7 @@ impl Core {
             if given_up || source.key_frame_request.repeat(now, waiting, jitter) {
                 egress.request_key_frame(track, layer);
             }
-            ended |= source.check_timeout(now);
+            ended |= source.check_timeout(now, arrival);
             for at in [source.nacks.next_due(), source.key_frame_request.next_due()].into_iter().flatten() {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }

@@ -183,9 +183,14 @@ impl Harness {
 
     /// The participant subscribes to voice and camera.
     pub(crate) fn subscribe(&self, key: u64, client: &mut Client) {
+        self.subscribe_with(key, client, Some((7000, 97)));
+    }
+
+    /// The participant subscribes to voice and camera. `rtx`: SSRC and payload type of the camera's RTX stream.
+    pub(crate) fn subscribe_with(&self, key: u64, client: &mut Client, rtx: Option<(u32, u8)>) {
         let participant = ParticipantKey(key);
         client.expect_stream("0", MediaKind::Audio, 5000, None);
-        client.expect_stream("1", MediaKind::Video, 6000, Some(7000));
+        client.expect_stream("1", MediaKind::Video, 6000, rtx.map(|(ssrc, _)| ssrc));
         let downtracks = [
             Downtrack {
                 track: VOICE,
@@ -203,9 +208,9 @@ impl Harness {
                 source: CaptureSource::Camera,
                 mid: "1".into(),
                 ssrc: 6000,
-                rtx_ssrc: Some(7000),
+                rtx_ssrc: rtx.map(|(ssrc, _)| ssrc),
                 pt: 96,
-                rtx_pt: Some(97),
+                rtx_pt: rtx.map(|(_, pt)| pt),
                 transport_cc: false,
                 opus_pt: None,
             },

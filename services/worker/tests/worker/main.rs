@@ -11,6 +11,7 @@ mod red;
 mod reliable_data;
 mod system_calls;
 mod tcp;
+mod without_rtx;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
