@@ -123,7 +123,7 @@ impl Call {
         }
         self.engine.timeout(now);
         self.engine.finish_turn(now);
-        while self.engine.poll_outgoing(now).is_some() {}
+        while self.engine.poll_outgoing(now, |_| false).is_some() {}
     }
 
     fn run(&mut self, seconds: u64, layers: u8) {
