@@ -94,6 +94,8 @@ pub(crate) struct Cache {
     max_bytes: usize,
     /// No packet with a lower number is older than the one with this number, as far as they are kept.
     oldest: u64,
+    /// When a packet was last inserted.
+    newest_at: Option<Instant>,
 }
 
 impl Cache {
@@ -102,7 +104,14 @@ impl Cache {
             Kind::Audio => (INITIAL_SLOTS, MAX_AUDIO_BYTES),
             Kind::Video => (MAX_SLOTS, MAX_VIDEO_BYTES),
         };
-        Self { slots: Vec::new(), max_slots, ring: ByteRing::default(), max_bytes, oldest: 0 }
+        Self {
+            slots: Vec::new(),
+            max_slots,
+            ring: ByteRing::default(),
+            max_bytes,
+            oldest: 0,
+            newest_at: None,
+        }
     }
 
     fn slot(&self, seq: u64) -> Option<&CachedPacket> {
@@ -157,6 +166,7 @@ impl Cache {
         if len > self.ring.capacity() {
             return;
         }
+        self.newest_at = Some(now);
         let position = self.ring.push(parts);
         let mask = self.slots.len().wrapping_sub(1) as u64;
         let Some(slot) = self.slots.get_mut((packet.seq & mask) as usize) else { return };
@@ -175,6 +185,13 @@ impl Cache {
             info: *info,
             position,
         };
+    }
+
+    /// Frees its memory if all packets in it are older than [`SPAN`].
+    pub(crate) fn free_outdated(&mut self, now: Instant) {
+        if self.newest_at.is_some_and(|at| now.saturating_duration_since(at) >= SPAN) {
+            (self.slots, self.ring, self.newest_at) = (Vec::new(), ByteRing::default(), None);
+        }
     }
 
     /// Enlarges the ring if a packet of that length would overwrite one that is younger than [`SPAN`].

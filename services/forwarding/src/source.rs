@@ -197,12 +197,13 @@ impl LayerSource {
         ended
     }
 
-    /// Takes a packet; none for a duplicate or a packet that is too late.
+    /// Takes a packet; none for a duplicate or a packet that is too late. It is kept if anybody wants the layer.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
         arrival: &mut ArrivalTime,
         packet: &Packet<'_>,
+        is_wanted: bool,
     ) -> Option<AcceptedPacket> {
         let mut restarted = false;
         let mut late = false;
@@ -267,7 +268,11 @@ impl LayerSource {
         let layer_started = self.state != LayerState::Live;
         self.state = LayerState::Live;
         let payload = if empty { &[] } else { packet.payload };
-        self.cache.insert(now, &Packet { payload, ..*packet }, &info);
+        if is_wanted {
+            self.cache.insert(now, &Packet { payload, ..*packet }, &info);
+        } else {
+            self.cache.free_outdated(now);
+        }
         Some(AcceptedPacket { info, empty, key_frame, late, restarted, layer_started })
     }
 
@@ -329,5 +334,44 @@ impl LayerSource {
         }
         self.last_key_frame = Some((packet.seq, packet.timestamp));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use systir_rtp::packet::{Codec, Extensions};
+
+    use super::*;
+
+    #[test]
+    fn packets_of_a_layer_that_nobody_wants_are_not_kept() {
+        let mut now = Instant::now();
+        let (mut source, mut arrival) = (LayerSource::new(Kind::Video, 90_000), ArrivalTime::default());
+        let mut accept = |source: &mut LayerSource, seq: u64, is_wanted| {
+            now += Duration::from_millis(30);
+            let packet = Packet {
+                codec: Codec::Vp8,
+                seq,
+                timestamp: seq as u32 * 2700,
+                marker: true,
+                ext: Extensions::default(),
+                payload: &[0x10, 0, 0, 0, 0x9D, 1, 0x2A],
+            };
+            assert!(source.accept(now, &mut arrival, &packet, is_wanted).is_some());
+        };
+        for seq in 1..=10 {
+            accept(&mut source, seq, true);
+        }
+        assert!((1..=10).all(|seq| source.cache.contains(seq)));
+        for seq in 11..=30 {
+            accept(&mut source, seq, false);
+        }
+        assert!(source.cache.contains(10), "it may be sent again for a second");
+        for seq in 31..=60 {
+            accept(&mut source, seq, false);
+        }
+        assert!((1..=60).all(|seq| !source.cache.contains(seq)), "its memory is free");
+        accept(&mut source, 61, true);
+        assert!(source.cache.contains(61));
     }
 }

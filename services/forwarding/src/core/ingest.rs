@@ -86,7 +86,9 @@ impl Core {
             return None;
         }
         let source = state.sources.get_mut(usize::from(layer.0))?.as_deref_mut()?;
-        let accepted = source.accept(now, &mut state.arrival, packet)?;
+        // What is wanted may have changed, where that is not looked at yet.
+        let is_wanted = state.wanted_check_queued || state.reported_wanted.contains(layer);
+        let accepted = source.accept(now, &mut state.arrival, packet, is_wanted)?;
         if accepted.key_frame {
             source.key_frame_request.cancel();
         }
