@@ -86,8 +86,10 @@ pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Socke
 /// Why a socket was closed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocketCloseReason {
-    /// The client closed it, or the connection failed.
+    /// The client closed it.
     ClientClosed,
+    /// The connection failed.
+    Disconnected,
     /// The session ended.
     SessionEnded,
     /// The client does not read: its send queue is full.
@@ -116,7 +118,7 @@ impl SendQueue {
         }
         self.sender.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SocketCloseReason::SlowClient,
-            mpsc::error::TrySendError::Closed(_) => SocketCloseReason::ClientClosed,
+            mpsc::error::TrySendError::Closed(_) => SocketCloseReason::Disconnected,
         })
     }
 }
@@ -138,40 +140,46 @@ pub(super) async fn run(
     counters: &Arc<SignalCounters>,
 ) -> SocketCloseReason {
     let _open = counters.opened();
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
     let queue = SendQueue { sender, bytes, limit: limits.queue_bytes };
-    let reason = relay(stream, pipe, room_name, &queue, limits, counters).await;
-    match reason {
-        // The session's last message, a `leave`, may still be in the queue.
-        SocketCloseReason::SessionEnded => {
-            let _ = queue.push(Message::Close(None));
-            drop(queue);
-            let _ = timeout(limits.close_timeout, writer).await;
-        }
+    let reason = relay(&mut stream, pipe, room_name, &queue, limits, counters).await;
+    let last = match reason {
+        SocketCloseReason::SessionEnded => Some(None),
         SocketCloseReason::MessageTooLong => {
             let limit = limits.message_bytes;
             let text = match limit >> 20 {
                 0 => format!("a message may have at most {limit} bytes"),
                 mebibytes => format!("a message may have at most {mebibytes} MiB"),
             };
-            let frame = CloseFrame { code: close_code::SIZE, reason: text.into() };
-            let _ = queue.push(Message::Close(Some(frame)));
-            drop(queue);
-            let _ = timeout(limits.close_timeout, writer).await;
+            Some(Some(CloseFrame { code: close_code::SIZE, reason: text.into() }))
         }
-        SocketCloseReason::ClientClosed
+        // The library answers the client's Close frame when the writer closes.
+        SocketCloseReason::ClientClosed => None,
+        SocketCloseReason::Disconnected
         | SocketCloseReason::SlowClient
         | SocketCloseReason::SlowSession
-        | SocketCloseReason::IdleClient => drop(writer),
+        | SocketCloseReason::IdleClient => return reason,
+    };
+    if let Some(frame) = last {
+        let _ = queue.push(Message::Close(frame));
     }
+    drop(queue);
+    // Both sides send a Close frame before the connection ends (RFC 6455 section 7.1.2): otherwise browsers count a failure,
+    // and Firefox delays its next connections to this server. The session's last message, a `leave`, may still be in the
+    // queue.
+    let handshake = async {
+        let _ = writer.await;
+        while let Some(Ok(_)) = stream.next().await {}
+    };
+    let _ = timeout(limits.close_timeout, handshake).await;
     reason
 }
 
 async fn relay(
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     mut pipe: SignalPipe,
     room_name: &str,
     queue: &SendQueue,
@@ -202,7 +210,7 @@ async fn relay(
                 let message = match message {
                     Some(Ok(message)) => message,
                     Some(Err(error)) if is_too_long(&error) => return SocketCloseReason::MessageTooLong,
-                    Some(Err(_)) | None => return SocketCloseReason::ClientClosed,
+                    Some(Err(_)) | None => return SocketCloseReason::Disconnected,
                 };
                 last_received = Instant::now();
                 if matches!(message, Message::Close(_)) {

@@ -339,6 +339,46 @@ async fn session_ends_when_the_client_is_gone() {
     responses.closed().await;
 }
 
+/// Both sides send a Close frame before the TCP connection ends (RFC 6455 section 7.1.2). Without it the closure counts as a
+/// failure, and Firefox delays its next connections to the server, up to a minute.
+#[tokio::test]
+async fn the_closing_handshake_is_completed_whoever_begins_it() {
+    let mut served = serve().await;
+    let mut client = served.connect("").await.unwrap();
+    let _pipe = served.joins.recv().await.unwrap();
+    client.close(None).await.unwrap();
+    let rest = all_frames(&mut client).await;
+    assert!(matches!(rest[..], [Ok(Frame::Close(_))]), "{rest:?}");
+
+    let mut client = served.connect("").await.unwrap();
+    drop(served.joins.recv().await.unwrap());
+    // The reply to the server's Close frame meets an open connection.
+    let rest = all_frames(&mut client).await;
+    assert!(matches!(rest[..], [Ok(Frame::Close(_))]), "{rest:?}");
+}
+
+/// Both sides close at once, as when a client leaves.
+#[tokio::test]
+async fn a_client_that_leaves_and_closes_gets_the_servers_close_frame() {
+    let mut served = serve().await;
+    let mut client = served.connect("").await.unwrap();
+    let pipe = served.joins.recv().await.unwrap();
+    client.send(ping(1)).await.unwrap();
+    drop(pipe);
+    client.close(None).await.unwrap();
+    let rest = all_frames(&mut client).await;
+    assert!(matches!(rest[..], [Ok(Frame::Close(_))]), "{rest:?}");
+}
+
+/// What the client receives until its connection ends.
+async fn all_frames(client: &mut Socket) -> Vec<Result<Frame, tungstenite::Error>> {
+    let mut frames = Vec::new();
+    while let Some(frame) = client.next().await {
+        frames.push(frame);
+    }
+    frames
+}
+
 #[tokio::test]
 async fn client_that_does_not_read_is_disconnected() {
     let limits = SocketLimits { queue_messages: 8, queue_bytes: 1 << 20, ..SocketLimits::default() };
