@@ -14,11 +14,11 @@ async function framesDecoded(track) {
   return received?.framesDecoded ?? 0;
 }
 
-// Joins once with each token. Milliseconds since the call of `connect`.
-window.joins = async (url, tokens) => {
+// Joins once with each token. Milliseconds since the call of `connect`. `options` are those of the room.
+window.joins = async (url, tokens, options) => {
   const times = { join_ms: [], media_ms: [] };
   for (const token of tokens) {
-    const room = new Room();
+    const room = new Room(options);
     let video;
     room.on(RoomEvent.TrackSubscribed, (track) => {
       if (track.kind !== Track.Kind.Video) return;
