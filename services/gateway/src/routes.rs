@@ -84,10 +84,13 @@ fn join_request(
     peer: Option<SocketAddr>,
 ) -> Result<(JoinRequest, Params), Refusal> {
     let (from, now) = (peer.map(|peer| peer.ip()), Instant::now());
-    state.join_limits.may_try(from, now)?;
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map(|Query(pairs)| pairs)
-        .map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"))?;
+    let pairs = match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+        Ok(Query(pairs)) => pairs,
+        Err(_) => {
+            state.join_limits.address(from, now)?;
+            return Err(Refusal::new(Reason::BadQuery, "the query cannot be read"));
+        }
+    };
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
     let verified = token
