@@ -49,7 +49,7 @@ use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
-use crate::policy_page::PolicyPages;
+use crate::policy_page::{PolicyPages, ServedPages};
 use crate::port_owner::cannot_listen;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::proxy_protocol::TrustedProxies;
@@ -355,6 +355,7 @@ impl Node {
             folder: config.policy.documents.clone(),
             operator: config.policy.operator.clone(),
             metrics: metrics.policy_pages.clone(),
+            served: ServedPages::default(),
         };
         let systir =
             api::router(api).merge(documents_api::router(documents_api)).merge(policy_page::router(pages));
