@@ -54,6 +54,22 @@ impl JoinLimits {
         within(addresses.take(network_of(from), now), "your network")
     }
 
+    /// The result of checking a token from this address. One that is not valid is an attempt.
+    ///
+    /// # Errors
+    /// Why the token is not valid, or [`Reason::TooManyAttempts`].
+    pub fn checked<T, E: Into<Refusal>>(
+        &self,
+        from: Option<IpAddr>,
+        now: Instant,
+        result: Result<T, E>,
+    ) -> Result<T, Refusal> {
+        if result.is_err() {
+            self.address(from, now)?;
+        }
+        result.map_err(Into::into)
+    }
+
     /// An attempt with a valid token. `identity` is the one in the token: a suffix that the client adds makes no other one.
     pub(crate) fn token(
         &self,

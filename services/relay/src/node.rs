@@ -359,7 +359,7 @@ impl Node {
         };
         let systir =
             api::router(api).merge(documents_api::router(documents_api)).merge(policy_page::router(pages));
-        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits)
+        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits.clone())
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
             .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
@@ -377,7 +377,11 @@ impl Node {
         };
         let drain = NodeDrain::new(parts, &config.drain);
         // Its operator drains a node that is no gateway too.
-        let drain_api = drain_api::router(DrainApi { drain: drain.clone(), keys: drain_keys });
+        let drain_api = drain_api::router(DrainApi {
+            drain: drain.clone(),
+            keys: drain_keys,
+            limits: join_limits.clone(),
+        });
         let app = app.merge(serve::with_body_timeout(drain_api));
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
@@ -416,6 +420,7 @@ impl Node {
             documents: documents.clone(),
             admission,
             joins,
+            join_limits,
             rooms,
             seats,
             local_load,
