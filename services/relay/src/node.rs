@@ -133,7 +133,8 @@ pub async fn run(config: RelayConfig, file: PathBuf, signals: StopSignals) -> Re
     node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
     node.tasks.spawn(room_keys::follow(node.room_keys.clone(), file.clone()));
     let mistakes = node.mistakes.clone();
-    node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), mistakes));
+    let documents = node.documents.clone();
+    node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), documents, mistakes));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     signals.first.cancelled().await;
     tokio::select! {
