@@ -126,7 +126,7 @@ async fn roles(cluster: &Cluster, etcd: &SecureEtcd) -> Result<()> {
 fn only_the_weak_secrets(diagnosed: &Diagnosed) -> Result<()> {
     let mut found = diagnosed.not_ok();
     found.retain(|(_, level, what)| level != "warning" || !what.contains("has no lease"));
-    let mut subjects: Vec<&str> = found.iter().map(|(subject, ..)| subject.as_ref()).collect();
+    let mut subjects: Vec<&str> = found.iter().map(|(subject, ..)| subject.as_str()).collect();
     subjects.sort_unstable();
     ensure!(subjects == ["drain.secret", "keys.devkey"], "{found:?}");
     ensure!(diagnosed.status == Some(0), "{:?}", diagnosed.status);
