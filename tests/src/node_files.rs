@@ -139,7 +139,7 @@ pub(crate) const API_KEY: &str = r#"
 pub(crate) const ROOM_KEY: &str = r#"
         [room_keys.tests]
         institution = "ku.dk"
-        key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+        key = "dpLDrTVAu4A8Ags67mbNiIcSMjTqDG5xQ8Ct1z/0Me0="
 "#;
 
 /// The API key and the secret of nodes that other machines reach.

@@ -84,22 +84,15 @@ fn join_request(
     peer: Option<SocketAddr>,
 ) -> Result<(JoinRequest, Params), Refusal> {
     let (from, now) = (peer.map(|peer| peer.ip()), Instant::now());
-    state.join_limits.may_try(from, now)?;
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map(|Query(pairs)| pairs)
-        .map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"))?;
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let pairs = pairs.map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"));
+    let Query(pairs) = state.join_limits.checked(from, now, pairs)?;
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
     let verified = token
         .ok_or(TokenError::Missing)
         .and_then(|token| verify_join(&state.handler.keys(), token, SystemTime::now()));
-    let mut grants = match verified {
-        Ok(grants) => grants,
-        Err(error) => {
-            state.join_limits.address(from, now)?;
-            return Err(error.into());
-        }
-    };
+    let mut grants = state.join_limits.checked(from, now, verified)?;
     state.join_limits.token(&grants.institution, &grants.identity, grants.guest, now)?;
 
     let params = Params::read(&pairs);

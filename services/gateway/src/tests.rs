@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use livekit_protocol::{
@@ -71,6 +71,14 @@ struct Served {
 }
 
 async fn serve_with(refuse: Option<Refusal>, limits: SocketLimits) -> Served {
+    serve_limited(refuse, limits, Arc::new(JoinLimits::new(false))).await
+}
+
+async fn serve_limited(
+    refuse: Option<Refusal>,
+    limits: SocketLimits,
+    join_limits: Arc<JoinLimits>,
+) -> Served {
     let (sender, joins) = mpsc::unbounded_channel();
     let node = Arc::new(Node {
         refuse,
@@ -79,8 +87,7 @@ async fn serve_with(refuse: Option<Refusal>, limits: SocketLimits) -> Served {
         debug_output: Mutex::default(),
         counters: Arc::default(),
     });
-    let app = router(node.clone(), limits, Arc::new(JoinLimits::new(false)))
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let app = router(node.clone(), limits, join_limits).into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -204,6 +211,28 @@ async fn one_token_tries_to_join_a_bounded_number_of_times_whatever_suffix_it_ad
     assert_eq!(status, 429);
     assert!(text.ends_with("[too-many-attempts]"), "{text}");
     assert_eq!(self::status(served.connect("").await.unwrap_err()).0, 429, "a join is an attempt too");
+}
+
+/// Limits of which an address of loopback has spent its attempts, and an hour of those to come.
+fn spent() -> Arc<JoinLimits> {
+    let (limits, later) = (JoinLimits::new(false), Instant::now() + Duration::from_secs(3600));
+    while limits.address(Some([127, 0, 0, 1].into()), later).is_ok() {}
+    Arc::new(limits)
+}
+
+#[tokio::test]
+async fn a_valid_token_joins_from_an_address_whose_attempts_are_spent_and_no_other_does() {
+    let mut served = serve_limited(None, SocketLimits::default(), spent()).await;
+    assert_eq!(served.get(&format!("/rtc/validate?access_token={}", token())).await.status(), 200);
+    let _socket = served.connect("").await.unwrap();
+    served.joins.recv().await.unwrap();
+    let forged = format!("access_token={}x", token());
+    for query in [forged.as_str(), "", "access_token=x"] {
+        let answer = served.get(&format!("/rtc/validate?{query}")).await;
+        assert_eq!(answer.status(), 429, "{query}");
+        let text = answer.text().await.unwrap();
+        assert!(text.ends_with("[too-many-attempts]"), "{text}");
+    }
 }
 
 #[tokio::test]

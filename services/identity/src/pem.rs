@@ -65,11 +65,22 @@ impl LeafValidity {
     /// When there is none, or it cannot be read.
     pub fn of_pem(pem: &str) -> Result<Self, IdentityError> {
         let chain = certificates(pem)?;
-        let leaf = chain.first().ok_or_else(|| missing("certificate"))?;
+        Self::of(chain.first().ok_or_else(|| missing("certificate"))?)
+    }
+
+    /// The same of each certificate, such as of several roots.
+    ///
+    /// # Errors
+    /// When there is none, or one cannot be read.
+    pub fn each_of_pem(pem: &str) -> Result<Vec<Self>, IdentityError> {
+        certificates(pem)?.iter().map(Self::of).collect()
+    }
+
+    fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let unreadable =
             |reason: String| IdentityError::Pem { wanted: "certificate with a readable validity", reason };
         let (_, certificate) =
-            X509Certificate::from_der(leaf).map_err(|error| unreadable(error.to_string()))?;
+            X509Certificate::from_der(certificate).map_err(|error| unreadable(error.to_string()))?;
         let time = |seconds: i64| {
             let seconds = u64::try_from(seconds).ok()?;
             SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))

@@ -2,12 +2,16 @@
 //! except one for a guest token, needs a token and sees only rooms of the token's institution. A node that the
 //! institution's policy does not approve as gateway refuses every request.
 
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::{ConnectInfo, FromRequest as _, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{
+    ConnectInfo, DefaultBodyLimit, FromRequest as _, FromRequestParts, Path, Request, State,
+};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,7 +22,7 @@ use serde_json::{Value, json};
 use systir_admission::{Admission, may_join};
 use systir_gateway::{JoinLimits, respond};
 use systir_journal::DecidedAt;
-use systir_livekit::token::{self, GUEST_ATTRIBUTE, Grants, Verified};
+use systir_livekit::token::{self, GUEST_ATTRIBUTE, Grants, KeyRing, Redacted, Verified};
 use systir_policy::{Action, Authority, DecidedAction, Decision};
 use systir_reason::Refusal;
 use systir_registry::Assignments;
@@ -30,6 +34,9 @@ use crate::api_keys::ApiKeys;
 /// How long a guest's token is valid.
 const GUEST_TOKEN_LIFE: Duration = Duration::from_secs(6 * 3600);
 
+/// Longest body of a request for a guest's token, bytes: anyone may send one.
+const GUEST_BODY: usize = 4 * 1024;
+
 /// `/systir/v1/…`
 pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
@@ -37,7 +44,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/systir/v1/rooms/{room}/explain", get(explain))
         .route("/systir/v1/rooms", get(rooms))
         .route("/systir/v1/nodes", get(nodes))
-        .route("/systir/v1/guest-token", post(guest_token))
+        .route("/systir/v1/guest-token", post(guest_token).layer(DefaultBodyLimit::max(GUEST_BODY)))
         .with_state(api)
 }
 
@@ -88,17 +95,40 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The token of a request.
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
-        Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
-    })
+/// Who asks: an address, and perhaps a token. It is read before the body.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    from: Option<IpAddr>,
+    token: Option<Redacted<String>>,
 }
 
-fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
-    let token = bearer(headers)?;
-    let verified = token::verify(&api.keys.ring(), token, SystemTime::now()).map_err(Refusal::from)?;
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = value.and_then(|value| value.strip_prefix("Bearer "));
+        Ok(Self { from, token: token.map(|token| Redacted::new(token.to_owned())) })
+    }
+}
+
+impl Caller {
+    /// Verifies the token. Without a valid one it is an attempt of the address, as at joins.
+    pub(crate) fn verify(&self, keys: &KeyRing, limits: &JoinLimits) -> Result<Verified, Failure> {
+        let now = Instant::now();
+        let Some(token) = &self.token else {
+            limits.address(self.from, now)?;
+            let why = "a token is needed: Authorization: Bearer …".to_owned();
+            return Err(Failure::Status(StatusCode::UNAUTHORIZED, why));
+        };
+        let verified = token::verify(keys, token.expose(), SystemTime::now());
+        Ok(limits.checked(self.from, now, verified)?)
+    }
+}
+
+fn verified(api: &Api, caller: &Caller) -> Result<Verified, Failure> {
+    let verified = caller.verify(&api.keys.ring(), &api.limits)?;
     let answer = api.admission.may_serve(&verified.institution);
     if answer.is_err() {
         let decided = DecidedAction::of_node(DecidedAt::Gateway, Action::RelaySignal, api.authority.own_id());
@@ -111,9 +141,9 @@ fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
 async fn residency(
     State(api): State<Arc<Api>>,
     Path(room): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Response, Failure> {
-    let verified = self::verified(&api, &headers)?;
+    let verified = self::verified(&api, &caller)?;
     let video = &verified.claims.video;
     // A token without a room is valid for no room, not for all.
     if !(video.room_join || video.room_admin) || video.room != room {
@@ -131,8 +161,8 @@ async fn residency(
 }
 
 /// Verifies the token of an administrator of the institution (`roomList`) or of this room (`roomAdmin`).
-pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Failure> {
-    let verified = self::verified(api, headers)?;
+pub(crate) fn administrator(api: &Api, caller: &Caller, room: Option<&str>) -> Result<Verified, Failure> {
+    let verified = self::verified(api, caller)?;
     let video = &verified.claims.video;
     let room_admin = room.is_some_and(|room| video.room_admin && video.room == room);
     if !(video.room_list || room_admin) {
@@ -160,8 +190,8 @@ pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) 
     Ok(verified)
 }
 
-async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
-    let verified = administrator(&api, &headers, None)?;
+async fn nodes(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<Value>, Failure> {
+    let verified = administrator(&api, &caller, None)?;
     let view = api.assignments.registry().view();
     let nodes: Vec<Value> = api
         .authority
@@ -195,8 +225,8 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
     Ok(Json(json!({ "nodes": nodes, "registry": api.registry_state(&verified.institution) })))
 }
 
-async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
-    let verified = administrator(&api, &headers, None)?;
+async fn rooms(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<Value>, Failure> {
+    let verified = administrator(&api, &caller, None)?;
     let (view, keys) = (api.assignments.registry().view(), api.authority.room_keys());
     let rooms: Vec<Value> = view
         .rooms()
@@ -234,9 +264,9 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
 async fn explain(
     State(api): State<Arc<Api>>,
     Path(room): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Json<Value>, Failure> {
-    let verified = administrator(&api, &headers, Some(&room))?;
+    let verified = administrator(&api, &caller, Some(&room))?;
     Ok(Json(api.admission.explain(&api.admission.room(&verified.institution, &room)?)))
 }
 
@@ -248,13 +278,12 @@ struct Guest {
 
 /// Issues a token for a guest of the meeting page, if the operator serves guests and the institution's policy permits
 /// them in the room. Policy is asked again when the guest joins.
-async fn guest_token(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Failure> {
-    let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    api.limits.address(from, Instant::now())?;
-    let guest = match Json::<Guest>::from_request(request, &()).await {
-        Ok(Json(guest)) => guest,
-        Err(rejection) => return Ok(rejection.into_response()),
-    };
+async fn guest_token(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Failure> {
+    api.limits.address(caller.from, Instant::now())?;
     let (ring, signer) = api.keys.ring_and_guest();
     let Some((key, secret)) = signer else {
         let why = "this gateway admits only participants whose link holds a token";
@@ -263,6 +292,10 @@ async fn guest_token(State(api): State<Arc<Api>>, request: Request) -> Result<Re
     // The institution whose rooms guests may join.
     let institution = ring.institution(&key).unwrap_or_default();
     api.admission.may_serve(institution)?;
+    let guest = match Json::<Guest>::from_request(request, &()).await {
+        Ok(Json(guest)) => guest,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
         let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are required";

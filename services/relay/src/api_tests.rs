@@ -21,12 +21,21 @@ fn token() -> String {
 
 /// Status and text of the node's answer.
 pub(super) async fn request(node: &Node, request: &str, body: &[u8]) -> (u16, String) {
+    request_by(node, &format!("authorization: Bearer {}\r\n", token()), request, body.len(), body).await
+}
+
+/// The same with this header, and a body of which perhaps only a part is sent.
+async fn request_by(
+    node: &Node,
+    authorization: &str,
+    request: &str,
+    length: usize,
+    body: &[u8],
+) -> (u16, String) {
     let address = node.http.listening().await.unwrap();
     let socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
-        token(),
-        body.len()
+        "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{authorization}content-length: {length}\r\n\r\n"
     );
     let (mut read, mut write) = socket.into_split();
     let mut answer = Vec::new();
@@ -122,5 +131,64 @@ async fn a_bundle_of_10_mb_is_refused_by_folder_and_over_http_and_the_node_goes_
     let (status, answer) = request(&node, "POST /systir/v1/documents", third.as_bytes()).await;
     assert_eq!(status, 200, "{answer}");
     until_version(&node, 3).await;
+    node.stop().await;
+}
+
+/// Routes of this API, of documents and of draining that need a token.
+const ROUTES: [&str; 9] = [
+    "GET /systir/v1/rooms/lecture/where",
+    "GET /systir/v1/rooms/lecture/explain",
+    "GET /systir/v1/rooms",
+    "GET /systir/v1/nodes",
+    "GET /systir/v1/documents",
+    "GET /systir/v1/documents/bundle/ku.dk",
+    "POST /systir/v1/documents",
+    "GET /systir/v1/drain",
+    "POST /systir/v1/drain",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_tries_invalid_tokens_a_bounded_number_of_times_at_all_routes_and_valid_ones_go_on() {
+    let cluster = TestCluster::new();
+    let mut config = cluster.config("cph-1", 5);
+    (config.drain.api_key, config.drain.secret) = (Some("ops".to_owned()), Some("a secret".to_owned()));
+    let node = Node::start(config, Arc::new(cluster.store.registry())).await.unwrap();
+    let forged = format!("authorization: Bearer {}x\r\n", token());
+    for call in ROUTES {
+        for authorization in [forged.as_str(), ""] {
+            let (status, answer) = request_by(&node, authorization, call, 0, b"").await;
+            assert_eq!(status, 401, "{call}: {answer}");
+        }
+    }
+    // All of this address, and those of an hour to come.
+    let later = Instant::now() + Duration::from_secs(3600);
+    while node.parts.join_limits.address(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), later).is_ok() {}
+    for call in ROUTES {
+        for authorization in [forged.as_str(), ""] {
+            let (status, answer) = request_by(&node, authorization, call, 0, b"").await;
+            assert_eq!(status, 429, "{call}: {answer}");
+            assert!(answer.ends_with("[too-many-attempts]"), "{call}: {answer}");
+        }
+    }
+    let (status, answer) = guest_token(&node, "lecture").await;
+    assert_eq!(status, 429, "{answer}");
+    assert_eq!(request(&node, "GET /systir/v1/nodes", b"").await.0, 200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_is_read_before_the_token_is_checked_and_that_of_a_guest_is_short() {
+    let cluster = TestCluster::new();
+    let mut config = cluster.config("cph-1", 5);
+    (config.drain.api_key, config.drain.secret) = (Some("ops".to_owned()), Some("a secret".to_owned()));
+    let node = Node::start(config, Arc::new(cluster.store.registry())).await.unwrap();
+    // None of these bodies arrives.
+    for call in ["POST /systir/v1/documents", "POST /systir/v1/drain", "POST /systir/v1/undrain"] {
+        let (status, answer) = request_by(&node, "", call, 4_000, b"").await;
+        assert_eq!(status, 401, "{call}: {answer}");
+    }
+    let call = "POST /systir/v1/guest-token HTTP/1.1\r\ncontent-type: application/json\r\nx-rest:";
+    let (status, answer) = request_by(&node, "", call, 5_000, &[b' '; 5_000]).await;
+    assert_eq!(status, 413, "{answer}");
     node.stop().await;
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,7 +14,7 @@ use systir_documents::{
     rfc3339,
 };
 
-use crate::api::{Api, Failure, administrator};
+use crate::api::{Api, Caller, Failure, administrator};
 use crate::documents::store::{DocumentStore, NotTaken};
 
 /// State of these routes.
@@ -61,8 +61,8 @@ fn description(store: &DocumentStore, document: &VerifiedDocument) -> Value {
     })
 }
 
-async fn list(State(state): State<Arc<DocumentsApi>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
-    let verified = administrator(&state.api, &headers, None)?;
+async fn list(State(state): State<Arc<DocumentsApi>>, caller: Caller) -> Result<Json<Value>, Failure> {
+    let verified = administrator(&state.api, &caller, None)?;
     let shown = state.store.all();
     let shown = shown.iter().filter(|document| is_shown(&document.id(), &verified.institution));
     let documents: Vec<Value> = shown.map(|document| description(&state.store, document)).collect();
@@ -72,9 +72,9 @@ async fn list(State(state): State<Arc<DocumentsApi>>, headers: HeaderMap) -> Res
 async fn note(
     State(state): State<Arc<DocumentsApi>>,
     Path((kind, owner)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Response, Failure> {
-    let verified = administrator(&state.api, &headers, None)?;
+    let verified = administrator(&state.api, &caller, None)?;
     let missing = || Failure::Status(StatusCode::NOT_FOUND, "there is no such document".to_owned());
     let kind = DocumentKind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or_else(missing)?;
     let id = DocumentId { kind, owner };
@@ -86,10 +86,14 @@ async fn note(
 
 async fn publish(
     State(state): State<Arc<DocumentsApi>>,
-    headers: HeaderMap,
-    body: String,
-) -> Result<Json<Value>, Failure> {
-    administrator(&state.api, &headers, None)?;
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Failure> {
+    administrator(&state.api, &caller, None)?;
+    let body = match String::from_request(request, &()).await {
+        Ok(body) => body,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
     let store = state.store.clone();
     let taken = tokio::task::spawn_blocking(move || store.take(&body)).await;
     let taken = taken.map_err(|error| {
@@ -108,5 +112,5 @@ async fn publish(
     })?;
     let newest = state.store.newest(&id);
     let document = newest.map(|document| description(&state.store, &document));
-    Ok(Json(json!({ "new": acceptance == Acceptance::New, "document": document })))
+    Ok(Json(json!({ "new": acceptance == Acceptance::New, "document": document })).into_response())
 }

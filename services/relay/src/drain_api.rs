@@ -2,18 +2,18 @@
 //! operator, and serves several institutions.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use systir_livekit::token::{self, KeyRing};
-use systir_reason::Refusal;
+use systir_gateway::JoinLimits;
+use systir_livekit::token::KeyRing;
 
-use crate::api::{Failure, bearer};
+use crate::api::{Caller, Failure};
 use crate::drain::NodeDrain;
 
 /// Longest body, bytes.
@@ -24,6 +24,7 @@ const MAX_BODY: usize = 4 * 1024;
 pub(crate) struct DrainApi {
     pub(crate) drain: Arc<NodeDrain>,
     pub(crate) keys: KeyRing,
+    pub(crate) limits: Arc<JoinLimits>,
 }
 
 /// `/systir/v1/drain`, `/systir/v1/undrain`
@@ -45,22 +46,23 @@ struct Wanted {
 }
 
 impl DrainApi {
-    fn allow(&self, headers: &HeaderMap) -> Result<(), Failure> {
+    fn allow(&self, caller: &Caller) -> Result<(), Failure> {
         if self.keys.is_empty() {
             let why =
                 "this node has no key of its operator ([drain] api_key); send SIGTERM to its process instead";
             return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
         }
-        let verified =
-            token::verify(&self.keys, bearer(headers)?, SystemTime::now()).map_err(Refusal::from)?;
+        let verified = caller.verify(&self.keys, &self.limits)?;
         if verified.claims.video.room_list {
             return Ok(());
         }
         Err(Failure::Status(StatusCode::FORBIDDEN, "the token has no roomList".to_owned()))
     }
 
-    fn read(&self, body: &str) -> Result<Wanted, Failure> {
-        let wanted: Wanted = serde_json::from_str(body).map_err(|error| {
+    async fn read(&self, request: Request) -> Result<Wanted, Failure> {
+        let body = String::from_request(request, &()).await;
+        let body = body.map_err(|rejection| Failure::Status(rejection.status(), rejection.body_text()))?;
+        let wanted: Wanted = serde_json::from_str(&body).map_err(|error| {
             Failure::Status(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
         })?;
         if wanted.node == self.drain.node() {
@@ -78,18 +80,18 @@ impl DrainApi {
     }
 }
 
-async fn show(State(api): State<Arc<DrainApi>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
-    api.allow(&headers)?;
+async fn show(State(api): State<Arc<DrainApi>>, caller: Caller) -> Result<Json<Value>, Failure> {
+    api.allow(&caller)?;
     Ok(api.state())
 }
 
 async fn begin(
     State(api): State<Arc<DrainApi>>,
-    headers: HeaderMap,
-    body: String,
+    caller: Caller,
+    request: Request,
 ) -> Result<Json<Value>, Failure> {
-    api.allow(&headers)?;
-    let wanted = api.read(&body)?;
+    api.allow(&caller)?;
+    let wanted = api.read(request).await?;
     if wanted.deadline_seconds.is_some_and(|seconds| seconds > 86_400) {
         let why = "the deadline is at most 86400 seconds (24 h) away".to_owned();
         return Err(Failure::Status(StatusCode::BAD_REQUEST, why));
@@ -100,11 +102,11 @@ async fn begin(
 
 async fn undo(
     State(api): State<Arc<DrainApi>>,
-    headers: HeaderMap,
-    body: String,
+    caller: Caller,
+    request: Request,
 ) -> Result<Json<Value>, Failure> {
-    api.allow(&headers)?;
-    api.read(&body)?;
+    api.allow(&caller)?;
+    api.read(request).await?;
     api.drain.undo().map_err(|stops| Failure::Status(StatusCode::CONFLICT, stops.to_string()))?;
     Ok(api.state())
 }

@@ -2,7 +2,7 @@
 //! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
 //! - [`config`]: the operator's configuration; `startup_files`: the files that it names; `changed_files`: follows files;
-//!   `operator_mistakes`: what is dangerous in them;
+//!   `operator_mistakes`: what is dangerous in them; [`dry_run`]: checks all of it;
 //!   `api_keys`, `room_keys`, `node_key`: the keys in force
 //! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
@@ -25,6 +25,7 @@ mod documents;
 mod documents_api;
 mod drain;
 mod drain_api;
+pub mod dry_run;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod gateway;
@@ -48,7 +49,7 @@ mod room_keys;
 mod room_opening;
 mod serve;
 mod signal_pump;
-pub mod startup_files;
+mod startup_files;
 pub mod telemetry;
 mod ticket_issuer;
 mod unreachable_nodes;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use systir_relay::config::{ConfigError, FieldError, RelayConfig};
 use systir_relay::node::StopSignals;
-use systir_relay::{demo, node, startup_files, telemetry};
+use systir_relay::{demo, dry_run, node, telemetry};
 
 /// A node of a cascading SFU cluster.
 #[derive(Debug, Parser)]
@@ -84,11 +84,10 @@ fn main() -> ExitCode {
 /// place.
 fn checked(file: &Path) -> Result<(RelayConfig, Vec<String>), String> {
     let config = RelayConfig::load(file).map_err(|error| error.to_string())?;
-    let warnings =
-        startup_files::dry_run(&config, file).map_err(|error| match error.downcast::<FieldError>() {
-            Ok(error) => ConfigError::locate(file, error).to_string(),
-            Err(error) => format!("{}: {error:#}", file.display()),
-        })?;
+    let warnings = dry_run::dry_run(&config, file).map_err(|error| match error.downcast::<FieldError>() {
+        Ok(error) => ConfigError::locate(file, error).to_string(),
+        Err(error) => format!("{}: {error:#}", file.display()),
+    })?;
     Ok((config, warnings))
 }
 

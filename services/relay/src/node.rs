@@ -49,7 +49,7 @@ use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
-use crate::policy_page::PolicyPages;
+use crate::policy_page::{PolicyPages, ServedPages};
 use crate::port_owner::cannot_listen;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::proxy_protocol::TrustedProxies;
@@ -133,7 +133,8 @@ pub async fn run(config: RelayConfig, file: PathBuf, signals: StopSignals) -> Re
     node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
     node.tasks.spawn(room_keys::follow(node.room_keys.clone(), file.clone()));
     let mistakes = node.mistakes.clone();
-    node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), mistakes));
+    let documents = node.documents.clone();
+    node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), documents, mistakes));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     signals.first.cancelled().await;
     tokio::select! {
@@ -355,10 +356,11 @@ impl Node {
             folder: config.policy.documents.clone(),
             operator: config.policy.operator.clone(),
             metrics: metrics.policy_pages.clone(),
+            served: ServedPages::default(),
         };
         let systir =
             api::router(api).merge(documents_api::router(documents_api)).merge(policy_page::router(pages));
-        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits)
+        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits.clone())
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
             .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
@@ -376,7 +378,11 @@ impl Node {
         };
         let drain = NodeDrain::new(parts, &config.drain);
         // Its operator drains a node that is no gateway too.
-        let drain_api = drain_api::router(DrainApi { drain: drain.clone(), keys: drain_keys });
+        let drain_api = drain_api::router(DrainApi {
+            drain: drain.clone(),
+            keys: drain_keys,
+            limits: join_limits.clone(),
+        });
         let app = app.merge(serve::with_body_timeout(drain_api));
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
@@ -415,6 +421,7 @@ impl Node {
             documents: documents.clone(),
             admission,
             joins,
+            join_limits,
             rooms,
             seats,
             local_load,

@@ -81,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) documents: Arc<DocumentStore>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) joins: Joins,
+    pub(crate) join_limits: Arc<JoinLimits>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) seats: Arc<Seats>,
     pub(crate) local_load: Arc<LocalLoad>,

@@ -1,5 +1,6 @@
-//! Mistakes of the operator that prevent no start: secrets that others may read, certificates that have expired or soon
-//! will, secrets that can be guessed, an etcd that asks for no certificate. `check` prints each in one line, a running node
+//! Mistakes of the operator that prevent no start: secrets that others may read, certificates and CA roots that have expired
+//! or soon will, secrets that can be guessed, an etcd that asks for no certificate, ports without TLS that other machines
+//! may reach. `check` prints each in one line, a running node
 //! logs it, and a metric counts it.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -16,12 +17,17 @@ use systir_identity::LeafValidity;
 use systir_livekit::token::is_weak;
 
 use crate::config::RelayConfig;
+use crate::documents::store::DocumentStore;
+use crate::room_keys;
+use crate::startup_files::drain_secret;
 
 /// How often a running node looks again.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// A certificate expires soon when less than this part of its life is left, and less than [`SOON`].
 const LAST_PART: u32 = 5;
 const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// The same for a CA: all nodes need a directory with its next root first.
+const SOON_FOR_ROOTS: Duration = Duration::from_secs(60 * 86_400);
 /// The clock of a CA may be ahead by so much.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
@@ -34,16 +40,20 @@ pub(crate) enum MistakeKind {
     CertificateNotYetValid,
     WeakSecret,
     EtcdWithoutCertificate,
+    PlainHttp,
+    ReachableMetrics,
 }
 
 impl MistakeKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::ReadableSecret,
         Self::CertificateExpired,
         Self::CertificateExpiresSoon,
         Self::CertificateNotYetValid,
         Self::WeakSecret,
         Self::EtcdWithoutCertificate,
+        Self::PlainHttp,
+        Self::ReachableMetrics,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -54,6 +64,8 @@ impl MistakeKind {
             Self::CertificateNotYetValid => "certificate-not-yet-valid",
             Self::WeakSecret => "weak-secret",
             Self::EtcdWithoutCertificate => "etcd-without-certificate",
+            Self::PlainHttp => "plain-http",
+            Self::ReachableMetrics => "reachable-metrics",
         }
     }
 }
@@ -116,32 +128,113 @@ impl MistakeMetrics {
     }
 }
 
-/// The mistakes in a configuration, its file, and the files that it names. A file that cannot be read is an error
-/// elsewhere.
-pub(crate) fn find(config: &RelayConfig, file: &Path, now: SystemTime) -> Vec<Mistake> {
+/// The mistakes in a configuration, its file, the files that it names, and the CA roots of each operator. A file that cannot
+/// be read is an error elsewhere.
+pub(crate) fn find(
+    config: &RelayConfig,
+    file: &Path,
+    roots: &[(String, String)],
+    now: SystemTime,
+) -> Vec<Mistake> {
     let readable = secret_files(config, file).into_iter().filter_map(|(field, path)| readable(&field, &path));
-    let certificates = certificates(config)
-        .into_iter()
-        .filter_map(|(section, path)| expiring(section, &path, validity(&path)?, now));
-    let weak = config.keys.iter().filter(|(_, key)| key.allow_weak_secret).filter_map(|(name, key)| {
-        let secret =
-            key.secret.clone().or_else(|| std::fs::read_to_string(key.secret_file.as_ref()?).ok())?;
-        is_weak(secret.trim_end()).then(|| Mistake {
-            kind: MistakeKind::WeakSecret,
-            field: format!("keys.{name}"),
-            what: "its secret can be guessed, which allow_weak_secret accepts".to_owned(),
-            advice: "use another one where others reach this node (openssl rand -hex 32)".to_owned(),
-        })
+    let certificates = certificates(config).into_iter().filter_map(|(section, path)| {
+        let field = format!("{section}.certificate");
+        expiring(field, &path.display().to_string(), RENEWED_FILE, validity(&path)?, now)
     });
+    readable
+        .chain(certificates)
+        .chain(expiring_roots(config, roots, now))
+        .chain(guessed_secrets(config))
+        .chain(etcd_without_certificate(config))
+        .chain(without_tls(config))
+        .collect()
+}
+
+/// CA roots of nodes, and of etcd.
+fn expiring_roots(config: &RelayConfig, roots: &[(String, String)], now: SystemTime) -> Vec<Mistake> {
+    const NEXT: ExpiryAdvice = ExpiryAdvice {
+        soon: SOON_FOR_ROOTS,
+        replace: "publish a directory with its next root, then renew the certificates under it",
+    };
+    let mut all: Vec<(&str, String, &ExpiryAdvice, &str)> = Vec::new();
+    for (operator, pem) in roots {
+        all.push(("policy.documents", format!("a root in the directory of {operator}"), &NEXT, pem));
+    }
+    let ca = config.registry.ca.as_ref();
+    let of_etcd = ca.and_then(|path| Some((path.display().to_string(), std::fs::read_to_string(path).ok()?)));
+    if let Some((path, pem)) = &of_etcd {
+        all.push(("registry.ca", path.clone(), &RENEWED_FILE, pem));
+    }
+    let each = all.into_iter().flat_map(|(field, name, advice, pem)| {
+        let validities = LeafValidity::each_of_pem(pem).unwrap_or_default().into_iter();
+        validities.filter_map(move |validity| expiring(field.to_owned(), &name, *advice, validity, now))
+    });
+    each.collect()
+}
+
+fn guessed_secrets(config: &RelayConfig) -> Vec<Mistake> {
+    let guessed = |field: String, what: &str, advice: &str| Mistake {
+        kind: MistakeKind::WeakSecret,
+        field,
+        what: what.to_owned(),
+        advice: advice.to_owned(),
+    };
+    let another = "use another one where others reach this node (openssl rand -hex 32)";
+    let mut all = Vec::new();
+    for (name, key) in config.keys.iter().filter(|(_, key)| key.allow_weak_secret) {
+        let file = || std::fs::read_to_string(key.secret_file.as_ref()?).ok();
+        if key.secret.clone().or_else(file).is_some_and(|secret| is_weak(secret.trim_end())) {
+            let what = "its secret can be guessed, which allow_weak_secret accepts";
+            all.push(guessed(format!("keys.{name}"), what, another));
+        }
+    }
+    if config.drain.api_key.is_some()
+        && let Ok((field, secret)) = drain_secret(&config.drain)
+        && is_weak(secret.expose())
+    {
+        let what = "it can be guessed, so every user of this machine can drain this node";
+        all.push(guessed(field.to_owned(), what, another));
+    }
+    for name in room_keys::guessed(config) {
+        let what = "its bytes are all equal, so whoever reads etcd can guess it and read the names of rooms";
+        all.push(guessed(format!("room_keys.{name}"), what, "make another one (systirctl key room)"));
+    }
+    all
+}
+
+fn etcd_without_certificate(config: &RelayConfig) -> Option<Mistake> {
     let registry = &config.registry;
-    let etcd = registry.etcd.iter().any(|address| address.starts_with("https://"));
-    let etcd = (etcd && registry.certificate.is_none()).then(|| Mistake {
+    let over_tls = registry.etcd.iter().any(|address| address.starts_with("https://"));
+    (over_tls && registry.certificate.is_none()).then(|| Mistake {
         kind: MistakeKind::EtcdWithoutCertificate,
         field: "registry.certificate".to_owned(),
         what: "it is not set, so etcd cannot tell this node from others".to_owned(),
         advice: "see deploy/etcd/README.md".to_owned(),
-    });
-    readable.chain(certificates).chain(weak).chain(etcd).collect()
+    })
+}
+
+/// Ports without TLS that are not on loopback.
+fn without_tls(config: &RelayConfig) -> Vec<Mistake> {
+    let mut all = Vec::new();
+    let http = &config.http;
+    if http.certificate.is_none() && !http.listen.ip().is_loopback() {
+        all.push(Mistake {
+            kind: MistakeKind::PlainHttp,
+            field: "http.certificate".to_owned(),
+            what: format!("it is not set, so tokens come to {} in the clear", http.listen),
+            advice: "let only the proxy reach that port, over a network that nobody else reads".to_owned(),
+        });
+    }
+    let metrics = config.telemetry.listen;
+    if !metrics.ip().is_loopback() {
+        all.push(Mistake {
+            kind: MistakeKind::ReachableMetrics,
+            field: "telemetry.listen".to_owned(),
+            what: format!("{metrics} is not on loopback, and it asks for no token"),
+            advice: "let only the monitoring reach that port".to_owned(),
+        });
+    }
+    all
 }
 
 /// The lines of mistakes.
@@ -150,12 +243,17 @@ pub(crate) fn lines(mistakes: &[Mistake]) -> impl Iterator<Item = String> {
 }
 
 /// Looks again and again until the node stops: shows the metrics, and logs what was not there before.
-pub(crate) async fn follow(config: Arc<RelayConfig>, file: PathBuf, metrics: MistakeMetrics) {
+pub(crate) async fn follow(
+    config: Arc<RelayConfig>,
+    file: PathBuf,
+    documents: Arc<DocumentStore>,
+    metrics: MistakeMetrics,
+) {
     // Those of the start are logged by then.
-    let mut known = look(&config, &file, &metrics).await;
+    let mut known = look(&config, &file, &documents, &metrics).await;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let now = look(&config, &file, &metrics).await;
+        let now = look(&config, &file, &documents, &metrics).await;
         for mistake in now.iter().filter(|mistake| !known.contains(mistake)) {
             tracing::warn!("{}", mistake.line());
         }
@@ -163,10 +261,16 @@ pub(crate) async fn follow(config: Arc<RelayConfig>, file: PathBuf, metrics: Mis
     }
 }
 
-async fn look(config: &Arc<RelayConfig>, file: &Path, metrics: &MistakeMetrics) -> Vec<Mistake> {
+async fn look(
+    config: &Arc<RelayConfig>,
+    file: &Path,
+    documents: &DocumentStore,
+    metrics: &MistakeMetrics,
+) -> Vec<Mistake> {
     let (config, file, metrics) = (config.clone(), file.to_owned(), metrics.clone());
+    let roots = documents.roots();
     let look = move || {
-        let found = find(&config, &file, SystemTime::now());
+        let found = find(&config, &file, &roots, SystemTime::now());
         metrics.show(&config, &found);
         found
     };
@@ -221,30 +325,44 @@ pub(crate) fn validity(path: &Path) -> Option<LeafValidity> {
     LeafValidity::of_pem(&std::fs::read_to_string(path).ok()?).ok()
 }
 
-fn expiring(section: &str, path: &Path, validity: LeafValidity, now: SystemTime) -> Option<Mistake> {
+/// When a certificate expires soon, and what to do then.
+#[derive(Debug, Clone, Copy)]
+struct ExpiryAdvice {
+    soon: Duration,
+    replace: &'static str,
+}
+
+const RENEWED_FILE: ExpiryAdvice =
+    ExpiryAdvice { soon: SOON, replace: "replace it, a restart is not needed" };
+
+fn expiring(
+    field: String,
+    name: &str,
+    advice: ExpiryAdvice,
+    validity: LeafValidity,
+    now: SystemTime,
+) -> Option<Mistake> {
     let LeafValidity { not_before, not_after } = validity;
-    let path = path.display();
     let mistake = |kind, what: String, advice: &str| {
-        Some(Mistake { kind, field: format!("{section}.certificate"), what, advice: advice.to_owned() })
+        Some(Mistake { kind, field: field.clone(), what, advice: advice.to_owned() })
     };
     if let Ok(until) = not_before.duration_since(now)
         && until > CLOCK_TOLERANCE
     {
         let what = format!(
-            "{path} is valid only in {}: this machine's clock is behind, or its CA's is ahead",
+            "{name} is valid only in {}: this machine's clock is behind, or its CA's is ahead",
             time_span(until)
         );
         return mistake(MistakeKind::CertificateNotYetValid, what, "synchronize the clocks with NTP");
     }
-    let replace = "replace it, a restart is not needed";
     let Ok(left) = not_after.duration_since(now) else {
         let ago = time_span(now.duration_since(not_after).unwrap_or_default());
-        return mistake(MistakeKind::CertificateExpired, format!("{path} expired {ago} ago"), replace);
+        return mistake(MistakeKind::CertificateExpired, format!("{name} expired {ago} ago"), advice.replace);
     };
     let life = not_after.duration_since(not_before).unwrap_or_default();
-    if left < SOON.min(life / LAST_PART) {
-        let what = format!("{path} expires in {}", time_span(left));
-        return mistake(MistakeKind::CertificateExpiresSoon, what, replace);
+    if left < advice.soon.min(life / LAST_PART) {
+        let what = format!("{name} expires in {}", time_span(left));
+        return mistake(MistakeKind::CertificateExpiresSoon, what, advice.replace);
     }
     None
 }
@@ -262,7 +380,7 @@ mod tests {
         let start = UNIX_EPOCH + 1_000_000 * HOUR;
         let at = |life: Duration, now: Duration| {
             let validity = LeafValidity { not_before: start, not_after: start + life };
-            expiring("links", Path::new("x.pem"), validity, start + now)
+            expiring("links.certificate".to_owned(), "x.pem", RENEWED_FILE, validity, start + now)
                 .map(|found| (found.kind, found.line()))
         };
         assert_eq!(at(24 * HOUR, 12 * HOUR), None);
@@ -276,8 +394,9 @@ mod tests {
             "links.certificate: x.pem expired 60 minutes ago; replace it, a restart is not needed"
         );
         let early = expiring(
-            "links",
-            Path::new("x.pem"),
+            "links.certificate".to_owned(),
+            "x.pem",
+            RENEWED_FILE,
             LeafValidity { not_before: start, not_after: start + HOUR },
             start - 3 * HOUR,
         );

@@ -1,16 +1,18 @@
 //! The page about an institution's policy, for participants: `systirctl policy show --html` makes it, and the operator puts it
 //! beside the signed documents. It is served only while the texts that it is about are in force. This node proves nothing itself.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +20,7 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use systir_admission::Admission;
 use systir_documents::{DocumentHash, DocumentId};
+use tokio::sync::Semaphore;
 
 use crate::api::Failure;
 use crate::documents::store::DocumentStore;
@@ -39,6 +42,35 @@ pub(crate) struct PolicyPages {
     /// The operator of this node.
     pub(crate) operator: String,
     pub(crate) metrics: Arc<PolicyPageMetrics>,
+    pub(crate) served: ServedPages,
+}
+
+/// Anyone may ask for a page, and read it slowly: all answers share one copy of each.
+#[derive(Debug)]
+pub(crate) struct ServedPages {
+    /// How many requests read files at the same time.
+    reading: Semaphore,
+    /// By institution and language.
+    last: Mutex<HashMap<(String, &'static str), Bytes>>,
+}
+
+impl Default for ServedPages {
+    fn default() -> Self {
+        Self { reading: Semaphore::new(4), last: Mutex::default() }
+    }
+}
+
+impl ServedPages {
+    fn share(&self, institution: &str, language: &'static str, page: String) -> Bytes {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (institution.to_owned(), language);
+        if let Some(known) = last.get(&key).filter(|known| *known == page.as_bytes()) {
+            return known.clone();
+        }
+        let page = Bytes::from(page);
+        last.insert(key, page.clone());
+        page
+    }
 }
 
 /// How requests for pages ended.
@@ -90,12 +122,19 @@ async fn page(
         return Err(missing("missing", "this gateway has no policy of that institution".to_owned()));
     };
     let languages = in_order(wanted.lang.as_deref(), &headers);
-    let files = languages.map(|language| pages.folder.join(format!("{institution}.{language}.html")));
-    let read = tokio::task::spawn_blocking(move || files.map(|file| read(&file))).await;
-    let found: Vec<String> = read.into_iter().flatten().flatten().collect();
+    let files =
+        languages.map(|language| (language, pages.folder.join(format!("{institution}.{language}.html"))));
     let floor = pages.store.newest(&DocumentId::floor(&pages.operator));
-    let (is_there, floor) = (!found.is_empty(), floor.map(|floor| floor.hash()));
-    let in_force = found.into_iter().find(|page| is_about(page, bundle.hash(), floor));
+    let (is_there, in_force) = {
+        let _reading = pages.served.reading.acquire().await;
+        let read = move || files.map(|(language, file)| Some((language, read(&file)?)));
+        let read = tokio::task::spawn_blocking(read).await;
+        let found: Vec<_> = read.into_iter().flatten().flatten().collect();
+        let (is_there, floor) = (!found.is_empty(), floor.map(|floor| floor.hash()));
+        let in_force = found.into_iter().find(|(_, page)| is_about(page, bundle.hash(), floor));
+        let share = |(language, page)| pages.served.share(&institution, language, page);
+        (is_there, in_force.map(share))
+    };
     let Some(page) = in_force else {
         let what = format!(
             "{institution}'s policy in force (version {}, SHA-256 {})",
@@ -145,4 +184,19 @@ fn is_about(page: &str, bundle: DocumentHash, floor: Option<DocumentHash>) -> bo
     };
     stated("bundle").is_some_and(|stated| stated == bundle.to_string())
         && stated("floor").is_none_or(|stated| floor.is_some_and(|floor| stated == floor.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_with_the_same_page_share_its_bytes_and_a_changed_page_replaces_it() {
+        let served = ServedPages::default();
+        let share = |text: &str| served.share("ku.dk", "en", text.to_owned());
+        let (first, second) = (share("one"), share("one"));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_eq!(share("two"), "two");
+        assert_eq!((first.as_ref(), served.last.lock().unwrap().len()), (b"one".as_slice(), 1));
+    }
 }

@@ -116,6 +116,14 @@ pub(crate) async fn permit(
     }
 }
 
+/// The room keys whose bytes are all equal.
+pub(crate) fn guessed(config: &RelayConfig) -> impl Iterator<Item = &str> {
+    let guessed = config.room_keys.iter().filter(|(name, section)| {
+        room_key(&format!("room_keys.{name}"), section).is_ok_and(|key| key.has_equal_bytes())
+    });
+    guessed.map(|(name, _)| name.as_str())
+}
+
 fn room_key(field: &str, section: &RoomKeySection) -> Result<RoomKey, FieldError> {
     let (field, text) = match (&section.key, &section.key_file) {
         (Some(key), None) => (format!("{field}.key"), Redacted::new(key.clone())),

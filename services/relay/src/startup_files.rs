@@ -2,10 +2,9 @@
 //! starting the node; each error names the field of the configuration.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Result;
-use systir_doctor::time_span;
 use systir_documents::{PublicKey, SigningKey};
 use systir_identity::{Credentials, NodeCertificate};
 use systir_livekit::token::{KeyRing, MIN_SECRET_CHARS, Redacted, is_weak};
@@ -16,10 +15,8 @@ use systir_room_tag::RoomKeys;
 
 use crate::api_keys::ApiKeys;
 use crate::changed_files;
-use crate::config::{FieldError, RegistrySection, RelayConfig};
-use crate::documents::start::{self, StartPolicy};
-use crate::documents::store::unix_seconds;
-use crate::operator_mistakes;
+use crate::config::{DrainSection, FieldError, RegistrySection, RelayConfig};
+use crate::documents::start::StartPolicy;
 use crate::room_keys::ConfiguredRoomKeys;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 
@@ -164,14 +161,8 @@ fn drain_keys(config: &RelayConfig) -> Result<KeyRing, FieldError> {
     let mut ring = KeyRing::new();
     let drain = &config.drain;
     let Some(name) = &drain.api_key else { return Ok(ring) };
-    let (field, secret) = match (&drain.secret, &drain.secret_file) {
-        (Some(secret), _) => ("drain.secret", secret.clone()),
-        (None, Some(path)) => ("drain.secret_file", read("drain.secret_file", path)?.trim_end().to_owned()),
-        (None, None) => ("drain.secret", String::new()),
-    };
-    let secret = Redacted::new(secret);
-    let local = config.http.listen.ip().is_loopback() && !config.http.behind_proxy;
-    if !local && is_weak(secret.expose()) {
+    let (field, secret) = drain_secret(drain)?;
+    if config.http.others_reach_it() && is_weak(secret.expose()) {
         let problem = format!(
             "it can be guessed: use {MIN_SECRET_CHARS} or more random characters (openssl rand -hex 32)"
         );
@@ -181,6 +172,16 @@ fn drain_keys(config: &RelayConfig) -> Result<KeyRing, FieldError> {
         return Err(FieldError::new(field, "it must not be empty"));
     }
     Ok(ring)
+}
+
+/// The secret of the key that drains this node, and its field.
+pub(crate) fn drain_secret(drain: &DrainSection) -> Result<(&'static str, Redacted<String>), FieldError> {
+    let (field, secret) = match (&drain.secret, &drain.secret_file) {
+        (Some(secret), _) => ("drain.secret", secret.clone()),
+        (None, Some(path)) => ("drain.secret_file", read("drain.secret_file", path)?.trim_end().to_owned()),
+        (None, None) => ("drain.secret", String::new()),
+    };
+    Ok((field, Redacted::new(secret)))
 }
 
 /// The name of a key is a label; the key bytes decide.
@@ -276,27 +277,6 @@ pub(crate) async fn follow_etcd(
         }
     })
     .await;
-}
-
-/// Checks everything that can be checked without starting the node: files, certificates and policy. `file` is the
-/// configuration file. Returns warnings.
-///
-/// # Errors
-/// With the field or the file, and the problem.
-pub fn dry_run(config: &RelayConfig, file: &Path) -> Result<Vec<String>> {
-    let start = start::read(config)?;
-    StartupFiles::read(config, &start)?;
-    etcd(config)?;
-    let mut warnings = start.warnings;
-    warnings.extend(start.documents.made_in_future(unix_seconds()).next().map(|(id, seconds)| {
-        let ahead = time_span(Duration::from_secs(seconds));
-        format!(
-            "{id}: it was issued {ahead} in the future: this machine's clock is behind, or its owner's is ahead; synchronize \
-             them with NTP"
-        )
-    }));
-    warnings.extend(operator_mistakes::lines(&operator_mistakes::find(config, file, SystemTime::now())));
-    Ok(warnings)
 }
 
 pub(crate) fn read(field: &str, path: &Path) -> Result<String, FieldError> {

@@ -1,12 +1,13 @@
 //! Runs `systir-relay check`: it reports what is wrong and where, and exits with 64. A start with the same
 //! file reports the same.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use systir_documents::SigningKey;
 use systir_identity::{TrustDomain, ca};
 use systir_policy::demo::signed::SignedDemo;
@@ -50,7 +51,7 @@ institution = "ku.dk"
 key_file = "room-key"
 "#;
 
-const ROOM_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n";
+const ROOM_KEY: &str = "dpLDrTVAu4A8Ags67mbNiIcSMjTqDG5xQ8Ct1z/0Me0=\n";
 
 /// A folder with a valid configuration and its files.
 struct Folder {
@@ -76,10 +77,15 @@ impl Folder {
 }
 
 fn folder() -> Result<Folder> {
+    folder_of_ca(SystemTime::now())
+}
+
+/// The same with a CA that was made then.
+fn folder_of_ca(made: SystemTime) -> Result<Folder> {
     let folder = tempfile::tempdir()?;
     let domain = TrustDomain::new("nordu.net")?;
     let now = SystemTime::now();
-    let authority = ca::create(&domain, now)?;
+    let authority = ca::create(&domain, made)?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let nodes = ["cph-1", "sto-1", "aws-sto-1"];
     let loopback = "127.0.0.0/8".parse()?;
@@ -496,6 +502,142 @@ fn mistakes_that_prevent_no_start_are_warnings_of_one_line_each() -> Result<()> 
         assert!(line.starts_with("links.certificate: ") && line.contains(expected), "{line}");
     }
     Ok(())
+}
+
+/// A configuration whose files nobody else may read, with changes; and the lines of warnings.
+fn warnings_of(folder: &Folder, changes: &[(&str, &str)]) -> Result<Vec<String>> {
+    let mut config = folder.config();
+    for (from, to) in changes {
+        ensure!(config.contains(from), "{from} is not in the configuration");
+        config = config.replace(from, to);
+    }
+    folder.write("node.toml", &config)?;
+    for entry in std::fs::read_dir(folder.path())? {
+        let path = entry?.path();
+        if path.is_file() {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    warnings(folder.path())
+}
+
+#[track_caller]
+fn one_line(found: &[String], begin: &str, part: &str) {
+    let about: Vec<&String> = found.iter().filter(|line| line.starts_with(begin)).collect();
+    let [line] = about.as_slice() else { panic!("{begin}: {found:?}") };
+    assert!(line.contains(part), "{line}");
+}
+
+const HTTP_TLS: &str = "certificate = \"http.pem\"\nkey = \"http.key\"\n";
+const GUESSED: &str = "[drain]\napi_key = \"ops\"\nsecret = \"hunter2\"\n[keys.devkey]";
+
+#[test]
+fn ports_without_tls_that_other_machines_reach_are_warnings() -> Result<()> {
+    let folder = folder()?;
+    let plain = [
+        ("[http]\nlisten = \"127.0.0.1:0\"", "[http]\nlisten = \"192.0.2.7:7880\""),
+        (HTTP_TLS, "behind_proxy = true\n"),
+        ("[telemetry]\nlisten = \"127.0.0.1:0\"", "[telemetry]\nlisten = \"0.0.0.0:7872\""),
+    ];
+    let found = warnings_of(&folder, &plain)?;
+    assert_eq!(found.len(), 2, "{found:?}");
+    one_line(&found, "http.certificate: ", "192.0.2.7:7880");
+    one_line(&found, "telemetry.listen: ", "0.0.0.0:7872");
+    // A proxy on the same machine.
+    let local = [(HTTP_TLS, "behind_proxy = true\n")];
+    assert_eq!(warnings_of(&folder, &local)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn ca_roots_that_have_expired_or_soon_will_are_warnings() -> Result<()> {
+    for (days, expected) in [(320, " expires in "), (366, " expired ")] {
+        let made = SystemTime::now().checked_sub(Duration::from_secs(days * 86_400)).context("a time")?;
+        let folder = folder_of_ca(made)?;
+        one_line(&warnings_of(&folder, &[])?, "policy.documents: a root ", expected);
+        folder.write("etcd-ca.pem", &ca::create(&TrustDomain::new("etcd")?, made)?.certificate)?;
+        let etcd =
+            [("etcd = [\"http://127.0.0.1:1\"]", "etcd = [\"https://127.0.0.1:1\"]\nca = \"etcd-ca.pem\"")];
+        let found = warnings_of(&folder, &etcd)?;
+        match days {
+            // Of a file, two weeks are enough.
+            320 => assert!(!found.iter().any(|line| line.starts_with("registry.ca: ")), "{found:?}"),
+            _ => one_line(&found, "registry.ca: ", expected),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_weak_drain_secret_is_allowed_on_loopback_only_whichever_way_others_reach_the_port() -> Result<()> {
+    let folder = folder()?;
+    let drain = ("[keys.devkey]", GUESSED);
+    one_line(&warnings_of(&folder, &[drain])?, "drain.secret: ", "can be guessed");
+    for reached in ["behind_proxy = true\n", "proxy_protocol = [\"127.0.0.0/8\"]\n"] {
+        let config = folder.config().replace("[keys.devkey]", GUESSED);
+        let config = config.replace("[media]\n", &format!("{reached}[media]\n"));
+        folder.write("node.toml", &config)?;
+        refused(folder.path(), &["drain.secret: ", "can be guessed", "openssl rand -hex 32"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_logs_mistakes_in_one_line_each_and_the_metric_counts_them() -> Result<()> {
+    let made = SystemTime::now().checked_sub(Duration::from_secs(320 * 86_400)).context("a time")?;
+    let folder = folder_of_ca(made)?;
+    folder.write("room-key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n")?;
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let telemetry = format!("[telemetry]\nlisten = \"{metrics}\"");
+    let changes = [("[keys.devkey]", GUESSED), ("[telemetry]\nlisten = \"127.0.0.1:0\"", telemetry.as_str())];
+    let found = warnings_of(&folder, &changes)?;
+    assert_eq!(found.len(), 3, "{found:?}");
+    one_line(&found, "drain.secret: ", "can be guessed");
+    one_line(&found, "room_keys.ku: ", "equal");
+    let log = folder.path().join("log");
+    let mut relay = Command::new(env!("CARGO_BIN_EXE_systir-relay"));
+    relay.arg("--config").arg(folder.path().join("node.toml"));
+    relay.stdout(std::fs::File::create(&log)?).stderr(std::fs::File::options().append(true).open(&log)?);
+    let mut relay = Running(relay.spawn()?);
+    let logged = |line: &String| std::fs::read_to_string(&log).is_ok_and(|log| log.contains(line.as_str()));
+    relay.until("the lines are logged", || found.iter().all(logged))?;
+    for count in
+        ["mistake=\"weak-secret\"} 2", "mistake=\"certificate-expires-soon\"} 1", "mistake=\"plain-http\"} 0"]
+    {
+        relay.until(count, || scraped(metrics).is_some_and(|text| text.contains(count)))?;
+    }
+    Ok(())
+}
+
+/// A relay that ends with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn until(&mut self, what: &str, holds: impl Fn() -> bool) -> Result<()> {
+        for _ in 0..1_200 {
+            if holds() {
+                return Ok(());
+            }
+            ensure!(self.0.try_wait()?.is_none(), "{what}: the relay has ended");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("{what}: not within 60 s")
+    }
+}
+
+fn scraped(from: std::net::SocketAddr) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(from).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 #[test]

@@ -38,6 +38,13 @@ impl RoomKey {
         Zeroizing::new(STANDARD.encode(self.secret.as_slice()))
     }
 
+    /// Are all its bytes equal? Then nobody made it at random.
+    #[must_use]
+    pub fn has_equal_bytes(&self) -> bool {
+        let [first, rest @ ..] = &**self.secret;
+        rest.iter().all(|byte| byte == first)
+    }
+
     pub(crate) fn seal(&self, institution: &str, name: &str) -> Option<String> {
         seal::seal(&self.cipher, institution, name)
     }

@@ -286,6 +286,7 @@ fn is_video(datagram: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::Unidentified;
 
     fn datagrams(kind: u8, count: usize) -> Datagrams {
         let mut all = Datagrams::default();
@@ -304,7 +305,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let permit = crate::tcp::ConnectionLimiter::default().try_acquire(peer.ip()).unwrap();
+        let permit = crate::tcp::ConnectionLimiter::default()
+            .add(peer.ip())
+            .and_then(Unidentified::identified)
+            .unwrap();
         let arrival =
             TcpArrival { stream: stream.into_std().unwrap(), peer, frames: Frames::default(), permit };
         let (mut streams, mut events) = Streams::new();

@@ -1,14 +1,15 @@
 //! What attacks from outside cost others: the time of their joins, the latency and loss of their media, and the node's
-//! memory, before and during each attack. The attackers run on the same machine and take its processor time as well, so an
-//! attack from other machines costs others less than these figures say.
+//! memory, before and during each attack. The attackers run on the same machine and take its processor time as well. What that
+//! costs is measured too, as a control: the same flood towards a port where nobody listens.
 
 mod connections;
 mod datagrams;
 mod flood;
 
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
@@ -62,20 +63,40 @@ impl Attack {
         }
     }
 
-    fn start(self, cluster: &Cluster) -> Result<Flood> {
-        let address = |offset| std::net::SocketAddr::from(([127, 0, 0, 1], cluster.port(NODE, offset)));
+    /// The port of the node that is attacked.
+    fn port(self, cluster: &Cluster) -> SocketAddr {
+        let offset = match self {
+            Self::HalfOpenHttp | Self::BadTokens => 10,
+            Self::HalfOpenIceTcp => 11,
+            Self::HalfOpenTls => 1,
+            Self::RandomPackets | Self::UnknownChecks => 12,
+            Self::QuicInitials => 0,
+        };
+        SocketAddr::from(([127, 0, 0, 1], cluster.port(NODE, offset)))
+    }
+
+    fn start(self, to: SocketAddr) -> Result<Flood> {
         match self {
-            Self::HalfOpenHttp => {
-                connections::hold(address(10), 10_000, 4_000, b"GET /rtc?access_token=".to_vec())
-            }
-            Self::HalfOpenIceTcp => connections::hold(address(11), 2_000, 1_000, Vec::new()),
-            Self::HalfOpenTls => connections::hold(address(1), 400, 200, connections::client_hello()?),
-            Self::BadTokens => connections::hold(address(10), 50, 500, connections::forged_join()),
-            Self::RandomPackets => datagrams::send(address(12), 100_000, datagrams::random_packet),
-            Self::UnknownChecks => datagrams::send(address(12), 50_000, datagrams::unknown_check),
-            Self::QuicInitials => datagrams::send(address(0), 10_000, datagrams::quic_initial),
+            Self::HalfOpenHttp => connections::hold(to, 10_000, 4_000, b"GET /rtc?access_token=".to_vec()),
+            Self::HalfOpenIceTcp => connections::hold(to, 2_000, 1_000, Vec::new()),
+            Self::HalfOpenTls => connections::hold(to, 400, 200, connections::client_hello()?),
+            Self::BadTokens => connections::hold(to, 50, 500, connections::forged_join()),
+            Self::RandomPackets => datagrams::send(to, 100_000, datagrams::random_packet),
+            Self::UnknownChecks => datagrams::send(to, 50_000, datagrams::unknown_check),
+            Self::QuicInitials => datagrams::send(to, 10_000, datagrams::quic_initial),
         }
     }
+}
+
+/// A port of both protocols where nobody listens.
+fn port_of_nobody() -> Result<SocketAddr> {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        if UdpSocket::bind(tcp).is_ok() {
+            return Ok(tcp);
+        }
+    }
+    bail!("no port is free for both TCP and UDP")
 }
 
 /// What others get, and what the node takes.
@@ -93,11 +114,13 @@ struct Sample {
     processor_percent: f64,
 }
 
-/// One attack: before it, during it, and how much the attackers sent.
+/// One attack: before it, while the same flood goes to a port where nobody listens, during it, and how much the attackers
+/// sent.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     attack: &'static str,
     before: Sample,
+    control: Sample,
     during: Sample,
     /// Packets or connections a second.
     attacks_per_second: f64,
@@ -109,12 +132,15 @@ pub(crate) async fn measure(cluster: &Cluster, seconds: u64, progress: impl Fn(&
     for (number, attack) in Attack::ALL.into_iter().enumerate() {
         progress(attack.name());
         let before = sample(cluster, &format!("before-{number}"), length).await?;
-        let flood = attack.start(cluster)?;
+        let flood = attack.start(port_of_nobody()?)?;
+        let control = sample(cluster, &format!("control-{number}"), length).await?;
+        flood.stop().await?;
+        let flood = attack.start(attack.port(cluster))?;
         let begun = Instant::now();
         let during = sample(cluster, &format!("during-{number}"), length).await?;
         let seconds = begun.elapsed().as_secs_f64();
         let attacks_per_second = flood.stop().await? as f64 / seconds;
-        rows.push(Row { attack: attack.name(), before, during, attacks_per_second });
+        rows.push(Row { attack: attack.name(), before, control, during, attacks_per_second });
     }
     Ok(rows)
 }
@@ -169,7 +195,7 @@ async fn sample(cluster: &Cluster, room: &str, length: Duration) -> Result<Sampl
     })
 }
 
-/// A table for the terminal: each cell says before and during.
+/// A table for the terminal: each cell says before, while nobody gets the flood, and during it.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
@@ -184,9 +210,10 @@ pub(crate) fn table(rows: &[Row]) -> String {
         "memory, MiB",
         "processor, %",
     ]);
-    for Row { attack, before, during, attacks_per_second } in rows {
+    for Row { attack, before, control, during, attacks_per_second } in rows {
         let pair = |of: fn(&Sample) -> f64, digits: usize| {
-            Cell::new(format!("{:.digits$} → {:.digits$}", of(before), of(during)))
+            let (before, control, during) = (of(before), of(control), of(during));
+            Cell::new(format!("{before:.digits$} → {control:.digits$} → {during:.digits$}"))
                 .set_alignment(CellAlignment::Right)
         };
         table.add_row([

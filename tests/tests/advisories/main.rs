@@ -2,16 +2,22 @@
 //! dependencies, so that this needs no network.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 use rustsec::advisory::{Id, Informational};
 use rustsec::report::Settings;
 use rustsec::{Database, Lockfile, Report};
 use serde::Deserialize;
+use systir_documents::rfc3339;
 
 const RENEW: &str =
     "tests/advisories/renew, which its first lines explain, makes a new copy of the advisories";
+
+/// After so many days the copy is old: advisories are published each week.
+const OLD_DAYS: u64 = 180;
 
 /// What `deny.toml` says about advisories.
 #[derive(Deserialize)]
@@ -67,7 +73,12 @@ fn the_copy_of_the_advisories_was_made_for_all_dependencies() -> Result<()> {
     let lockfile = Lockfile::load(root.join("Cargo.lock")).context("read Cargo.lock")?;
     let covered = std::fs::read_to_string(root.join("tests/advisories/covered"))
         .context("read tests/advisories/covered")?;
-    eprintln!("{}", covered.lines().next().unwrap_or_default());
+    let first = covered.lines().next().unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    if let Some(warning) = warning_of_age(first, now)? {
+        // The harness shows what `eprintln!` writes only when a test fails.
+        writeln!(std::io::stderr(), "{warning}")?;
+    }
     let covered: BTreeSet<&str> = covered.lines().collect();
     let added: BTreeSet<&str> = lockfile
         .packages
@@ -77,6 +88,30 @@ fn the_copy_of_the_advisories_was_made_for_all_dependencies() -> Result<()> {
         .filter(|name| !covered.contains(name))
         .collect();
     ensure!(added.is_empty(), "no advisories were looked up of {added:?}; {RENEW}");
+    Ok(())
+}
+
+/// A warning when the copy, of which this is the first line, is old.
+fn warning_of_age(first: &str, now: u64) -> Result<Option<String>> {
+    let date = first.split_once("database of ").and_then(|(_, rest)| rest.get(..10));
+    let date = date.context("tests/advisories/covered does not begin with the date of the copy")?;
+    // Dates of this form are in the order of their texts.
+    let limit = rfc3339(now.saturating_sub(OLD_DAYS * 86_400));
+    let old = limit.get(..10).is_some_and(|limit| date < limit);
+    Ok(old.then(|| {
+        format!("warning: the copy of the advisories is of {date}, more than {OLD_DAYS} days ago; {RENEW}")
+    }))
+}
+
+#[test]
+fn a_copy_that_is_older_than_half_a_year_is_a_warning_that_names_the_command() -> Result<()> {
+    let first = "# RustSec's advisory database of 2026-03-01, the advisories of these packages";
+    // 1 March and 1 September 2026.
+    let (made, later) = (1_772_323_200, 1_788_220_800);
+    ensure!(warning_of_age(first, made)?.is_none() && warning_of_age(first, made + 180 * 86_400)?.is_none());
+    let warning = warning_of_age(first, later)?.context("a warning")?;
+    ensure!(warning.contains("2026-03-01") && warning.contains("tests/advisories/renew"), "{warning}");
+    ensure!(warning_of_age("", later).is_err());
     Ok(())
 }
 

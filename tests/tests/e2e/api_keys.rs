@@ -17,7 +17,7 @@ const OTHER: [&str; 2] = ["otherkey", "b8d013577f3a90c25b1e4d68a0f2c4e6"];
 const ROOM_KEY: &str = r#"
 [room_keys.tests]
 institution = "ku.dk"
-key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+key = "dpLDrTVAu4A8Ags67mbNiIcSMjTqDG5xQ8Ct1z/0Me0="
 "#;
 
 /// Waits until the gateway gives a token this status.

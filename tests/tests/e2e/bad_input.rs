@@ -1,8 +1,9 @@
 //! Invalid and hostile input: each sender gets a clear error, and the relay keeps serving.
 
+use std::io::ErrorKind;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use livekit_protocol::{request_response, signal_response};
 use serde_json::{Value, json};
 use systir_load::Config;
@@ -286,10 +287,11 @@ fn ten_thousand_unknown_datagrams_change_nothing() -> Result<()> {
         }
         let after = cluster.counter("cph-1", "systir_datagrams_in_total").await?;
         assert!(after - before > 5_000, "they reached the worker: {before} -> {after}");
-        // The QUIC ports get them too, and the gRPC port gets bytes that are no TLS.
+        // The QUIC ports get them too, and may answer; the gRPC port gets bytes that are no TLS.
+        let other = UdpSocket::bind("127.0.0.1:0").await?;
         for port in [cluster.port("cph-1", 0), cluster.port("sto-1", 0)] {
             for index in 0..2_000 {
-                senders[0].send_to(&unknown_datagram(index), ("127.0.0.1", port)).await?;
+                other.send_to(&unknown_datagram(index), ("127.0.0.1", port)).await?;
             }
         }
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
@@ -311,6 +313,12 @@ fn ten_thousand_unknown_datagrams_change_nothing() -> Result<()> {
         })
         .await?;
         assert_eq!((spilled.joined, spilled.nodes.len()), (6, 2), "{spilled:?}");
+        for socket in senders {
+            // Whatever the media port sent back waits here since.
+            let came_back = socket.into_std()?.recv_from(&mut [0; 2_048]);
+            let nothing = came_back.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            ensure!(nothing, "the media port answered: {came_back:?}");
+        }
         still_serves(&mut cluster).await
     })
 }

@@ -25,7 +25,6 @@ pub(super) struct NodeFilesRead {
 
 pub(super) fn read(config: &RelayConfig, file: &Path) -> NodeFilesRead {
     let mut findings = Vec::new();
-    let mistakes = operator_mistakes::find(config, file, SystemTime::now());
     findings.extend(state_folder(&config.policy.state));
     let start = match start::read(config) {
         Ok(start) => Some(start),
@@ -38,6 +37,8 @@ pub(super) fn read(config: &RelayConfig, file: &Path) -> NodeFilesRead {
             None
         }
     };
+    let roots = start.as_ref().map(|start| start.documents.roots()).unwrap_or_default();
+    let mistakes = operator_mistakes::find(config, file, &roots, SystemTime::now());
     let mut problems = Vec::new();
     let mut made_in_future = None;
     let mut started = None;
@@ -140,6 +141,9 @@ fn mistake(mistake: Mistake) -> Finding {
             Finding::warning(FindingArea::Certificates, field, what)
         }
         MistakeKind::WeakSecret => Finding::warning(FindingArea::Keys, field, what),
+        MistakeKind::PlainHttp | MistakeKind::ReachableMetrics => {
+            Finding::warning(FindingArea::Configuration, field, what)
+        }
     };
     finding.advise(advice)
 }

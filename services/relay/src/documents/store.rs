@@ -123,6 +123,11 @@ impl ReadDocuments {
         trust(&self.accepted, unix_seconds())
     }
 
+    /// The CA roots of each operator in the directories, as PEM.
+    pub(crate) fn roots(&self) -> Vec<(String, String)> {
+        super::trust::roots(&self.accepted, unix_seconds())
+    }
+
     /// The newest version of each.
     pub(crate) fn accepted(&self) -> &AcceptedDocuments {
         &self.accepted
@@ -332,6 +337,11 @@ impl DocumentStore {
     /// When they are no certificates; then their directory would not have been taken.
     pub(super) fn trust(&self) -> Result<TrustBundle, IdentityError> {
         trust(&self.state().accepted, unix_seconds())
+    }
+
+    /// The CA roots of each operator in the directories, as PEM.
+    pub(crate) fn roots(&self) -> Vec<(String, String)> {
+        super::trust::roots(&self.state().accepted, unix_seconds())
     }
 
     /// The version and the hash of each document, for other nodes.

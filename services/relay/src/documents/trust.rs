@@ -16,3 +16,13 @@ pub(crate) fn trust(accepted: &AcceptedDocuments, now: u64) -> Result<TrustBundl
         Document::Bundle(_) | Document::Floor(_) => Ok(bundle),
     })
 }
+
+/// The roots of each directory that is in force, as PEM, with the operator.
+pub(crate) fn roots(accepted: &AcceptedDocuments, now: u64) -> Vec<(String, String)> {
+    let valid = accepted.iter().filter(|one| accepted.validity(&one.id(), now) != Validity::Expired);
+    let roots = valid.filter_map(|verified| match verified.document() {
+        Document::Directory(directory) => Some((verified.id().owner, directory.roots.clone())),
+        Document::Bundle(_) | Document::Floor(_) => None,
+    });
+    roots.collect()
+}

@@ -33,6 +33,8 @@ pub(super) struct ConnectionLimit<A> {
     not_admitted: NotAdmittedConnections,
     proxies: TrustedProxies,
     refused: Counter,
+    /// TLS keeps what the kernel does not take.
+    tls: bool,
     inner: A,
 }
 
@@ -45,13 +47,18 @@ impl<A> ConnectionLimit<A> {
         inner: A,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { permits, not_admitted, proxies, refused, inner }
+        Self { permits, not_admitted, proxies, refused, tls: false, inner }
+    }
+
+    /// The same, where `inner` does TLS.
+    pub(super) fn with_tls(self) -> Self {
+        Self { tls: true, ..self }
     }
 }
 
 impl<A, S> Accept<TcpStream, S> for ConnectionLimit<A>
 where
-    A: Accept<TcpStream, S> + Clone + Send + Sync + 'static,
+    A: Accept<CountedStream, S> + Clone + Send + Sync + 'static,
     A::Future: Send + 'static,
     A::Stream: Send + 'static,
     A::Service: Send + 'static,
@@ -71,7 +78,7 @@ where
         let _ = stream.set_nodelay(true);
         // Also covers a peer that keeps its receive window at zero.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        let Self { not_admitted, refused, inner, .. } = self.clone();
+        let Self { not_admitted, refused, tls, inner, .. } = self.clone();
         Box::pin(async move {
             let (from, place) = match place.flatten() {
                 Some(place) => (peer, place),
@@ -86,12 +93,12 @@ where
             };
             let (stream, service) = tokio::select! {
                 () = place.ended() => return Err(ended()),
-                accepted = inner.accept(stream, service) => accepted?,
+                accepted = inner.accept(CountedStream { stream, place: place.clone() }, service) => accepted?,
             };
             let service = axum::Extension(place.clone()).layer(service);
             let service = axum::Extension(ClientAddress(from)).layer(service);
             let ended = Box::pin(place.ended_owned());
-            Ok((LimitedStream { stream, preface: Some(0), ended, _permit: permit, _place: place }, service))
+            Ok((LimitedStream { stream, preface: Some(0), ended, _permit: permit, place, tls }, service))
         })
     }
 }
@@ -111,6 +118,52 @@ fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "ended in favour of a newer connection")
 }
 
+/// The connection below TLS: counts what the client sends, in the handshake too.
+#[derive(Debug)]
+pub(super) struct CountedStream {
+    stream: TcpStream,
+    place: NotAdmitted,
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        when_ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.place.received(buf.filled().len().saturating_sub(before));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// A connection that holds a permit.
 #[derive(Debug)]
 pub(super) struct LimitedStream<T> {
@@ -119,10 +172,17 @@ pub(super) struct LimitedStream<T> {
     preface: Option<usize>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
-    _place: NotAdmitted,
+    place: NotAdmitted,
+    tls: bool,
 }
 
 impl<T> LimitedStream<T> {
+    fn count_written(&self, bytes: usize) {
+        if self.tls {
+            self.place.written(bytes);
+        }
+    }
+
     /// An error once the connection must end. Also while a client reads slowly and nothing is read from it.
     fn check_ended(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.ended.as_mut().poll(cx).is_ready() { Err(ended()) } else { Ok(()) }
@@ -156,7 +216,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check_ended(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = when_ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.count_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -165,7 +227,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_ended(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = when_ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.count_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -174,7 +238,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_ended(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        when_ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.tls {
+            self.place.sent();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

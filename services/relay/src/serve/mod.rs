@@ -87,10 +87,8 @@ pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
         }
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
-            server
-                .acceptor(ConnectionLimit::new(connections, not_admitted, proxies, refused, tls))
-                .serve(service)
-                .await
+            let acceptor = ConnectionLimit::new(connections, not_admitted, proxies, refused, tls).with_tls();
+            server.acceptor(acceptor).serve(service).await
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Connections on which no participant was admitted: a third of all at most, and a part of these for each address. When all
 //! places are taken, the oldest connection without a whole request that is being answered ends, of the same address if
-//! that has all its places: an honest client sends its request at once, one that holds places does not.
+//! that has all its places: an honest client sends its request at once, one that holds places does not. Together they hold a
+//! bounded number of bytes of what clients sent, or do not read; beyond it those end that hold most.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
@@ -15,13 +17,25 @@ use axum::response::Response;
 use systir_limits::{AddressLimiter, AddressPlace, NoPlace, network_of};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// Bytes that all of them hold. A head of a request has 1 or 2 KiB, with a long token and attributes 10.
+pub(super) const HELD_BYTES: usize = 16 << 20;
+/// Most that is counted of one client: the head of a request, and as much in the buffers of TLS.
+const MOST_RECEIVED: usize = 2 * super::HEAD_BYTES;
+/// TLS keeps so much of what the kernel does not take.
+const MOST_UNSENT: usize = 64 << 10;
+
 /// All such connections of one port. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct NotAdmittedConnections {
+pub(super) struct NotAdmittedConnections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     places: AddressLimiter,
     total: usize,
+    /// Of all connections.
+    held: AtomicUsize,
     /// Oldest first; those that have ended are removed when there are many.
-    oldest: Arc<Mutex<VecDeque<Weak<Connection>>>>,
+    oldest: Mutex<VecDeque<Weak<Connection>>>,
 }
 
 /// One such connection. Each request on it has it as an extension.
@@ -30,49 +44,79 @@ pub(super) struct NotAdmitted(Arc<Connection>);
 
 #[derive(Debug)]
 struct Connection {
+    all: Arc<Shared>,
     /// What limits count its address as.
     network: IpAddr,
     /// None once a participant was admitted, or the connection was ended.
-    place: Mutex<Option<AddressPlace>>,
+    place: Mutex<Option<Place>>,
     /// Requests that are being answered.
     requests: AtomicUsize,
     ended: CancellationToken,
 }
 
+#[derive(Debug)]
+struct Place {
+    _of_address: AddressPlace,
+    /// Received since the last answer.
+    received: usize,
+    /// The most that was received for one answer: buffers keep their size.
+    most_received: usize,
+    /// Written, but perhaps not taken by the kernel.
+    unsent: usize,
+}
+
+impl Place {
+    fn held(&self) -> usize {
+        self.most_received + self.unsent
+    }
+}
+
 impl NotAdmittedConnections {
     /// At most `total` connections, and of them at most `per_address` of one address.
     pub(super) fn new(total: usize, per_address: usize) -> Self {
-        Self { places: AddressLimiter::new(total, per_address), total, oldest: Arc::default() }
+        let places = AddressLimiter::new(total, per_address);
+        Self(Arc::new(Shared { places, total, held: AtomicUsize::new(0), oldest: Mutex::default() }))
     }
 
     /// Adds a connection. None when all others, or all others of its address that has all its places, are being answered.
     pub(super) fn add(&self, from: IpAddr) -> Option<NotAdmitted> {
-        let network = network_of(from);
-        let place = match self.places.try_acquire(from) {
-            Err(NoPlace::InTotal) if self.end_oldest(None) => self.places.try_acquire(from),
-            Err(NoPlace::OfAddress) if self.end_oldest(Some(network)) => self.places.try_acquire(from),
+        let (all, network) = (&self.0, network_of(from));
+        let place = match all.places.try_acquire(from) {
+            Err(NoPlace::InTotal) if all.end_oldest(None) => all.places.try_acquire(from),
+            Err(NoPlace::OfAddress) if all.end_oldest(Some(network)) => all.places.try_acquire(from),
             place => place,
         };
+        let place = Place { _of_address: place.ok()?, received: 0, most_received: 0, unsent: 0 };
         let connection = Arc::new(Connection {
+            all: all.clone(),
             network,
-            place: Mutex::new(Some(place.ok()?)),
+            place: Mutex::new(Some(place)),
             requests: AtomicUsize::new(0),
             ended: CancellationToken::new(),
         });
-        let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        if oldest.len() >= 2 * self.total {
-            oldest.retain(|connection| connection.upgrade().is_some_and(|open| open.has_place()));
+        let mut oldest = all.oldest();
+        if oldest.len() >= 2 * all.total {
+            oldest.retain(is_open);
         }
         oldest.push_back(Arc::downgrade(&connection));
         Some(NotAdmitted(connection))
     }
+}
+
+fn is_open(connection: &Weak<Connection>) -> bool {
+    connection.upgrade().is_some_and(|open| open.place().is_some())
+}
+
+impl Shared {
+    fn oldest(&self) -> MutexGuard<'_, VecDeque<Weak<Connection>>> {
+        self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Ends the oldest connection that waits for its client, of this network if one is given. False when there is none.
     fn end_oldest(&self, network: Option<IpAddr>) -> bool {
-        let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut oldest = self.oldest();
         let waits = |connection: &Connection| {
-            connection.has_place()
-                && connection.requests.load(Ordering::Relaxed) == 0
+            connection.waits_for_client().is_some()
                 && network.is_none_or(|network| network == connection.network)
         };
         let found = oldest.iter().enumerate().find_map(|(at, connection)| {
@@ -80,19 +124,74 @@ impl NotAdmittedConnections {
         });
         let Some((at, connection)) = found else { return false };
         oldest.remove(at);
-        connection.leave_place();
-        connection.ended.cancel();
+        connection.end();
         true
+    }
+
+    /// Ends those that hold most while too many bytes are held, the oldest of equal ones first; then some more, so that this
+    /// is not done for each packet.
+    fn end_largest(&self) {
+        let mut oldest = self.oldest();
+        if self.held.load(Ordering::Relaxed) <= HELD_BYTES {
+            return;
+        }
+        let open = oldest.iter().filter_map(Weak::upgrade);
+        let mut waiting: Vec<_> =
+            open.filter_map(|connection| Some((connection.waits_for_client()?, connection))).collect();
+        waiting.sort_by_key(|(held, _)| Reverse(*held));
+        for (_, connection) in waiting {
+            if self.held.load(Ordering::Relaxed) <= HELD_BYTES / 8 * 7 {
+                break;
+            }
+            connection.end();
+        }
+        oldest.retain(is_open);
     }
 }
 
 impl Connection {
-    fn has_place(&self) -> bool {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes that it holds. None while it is being answered, and when it has no place.
+    fn waits_for_client(&self) -> Option<usize> {
+        let place = self.place();
+        place.as_ref().filter(|_| self.requests.load(Ordering::Relaxed) == 0).map(Place::held)
     }
 
     fn leave_place(&self) {
-        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let left = self.place().take();
+        self.all.held.fetch_sub(left.map_or(0, |place| place.held()), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.leave_place();
+        self.ended.cancel();
+    }
+
+    /// Changes what it holds, if it has a place.
+    fn change(&self, change: impl FnOnce(&mut Place)) {
+        let mut place = self.place();
+        let Some(changed) = place.as_mut() else { return };
+        let before = changed.held();
+        change(changed);
+        let after = changed.held();
+        drop(place);
+        if after > before {
+            let all = self.all.held.fetch_add(after - before, Ordering::Relaxed) + (after - before);
+            if all > HELD_BYTES {
+                self.all.end_largest();
+            }
+        } else {
+            self.all.held.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leave_place();
     }
 }
 
@@ -105,6 +204,24 @@ impl NotAdmitted {
     /// The same, for a stream.
     pub(super) fn ended_owned(&self) -> WaitForCancellationFutureOwned {
         self.0.ended.clone().cancelled_owned()
+    }
+
+    /// Counts bytes of the client.
+    pub(super) fn received(&self, bytes: usize) {
+        self.0.change(|place| {
+            place.received = MOST_RECEIVED.min(place.received + bytes);
+            place.most_received = place.most_received.max(place.received);
+        });
+    }
+
+    /// Counts bytes for the client.
+    pub(super) fn written(&self, bytes: usize) {
+        self.0.change(|place| place.unsent = MOST_UNSENT.min(place.unsent + bytes));
+    }
+
+    /// The kernel has taken all of them.
+    pub(super) fn sent(&self) {
+        self.0.change(|place| place.unsent = 0);
     }
 }
 
@@ -133,6 +250,7 @@ pub(super) async fn follow_requests(request: Request, next: Next) -> Response {
     // While the body is read, the node waits for the client.
     let _answering = request.body().is_end_stream().then(|| Answering::begin(&connection));
     let response = next.run(request).await;
+    connection.0.change(|place| place.received = 0);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         connection.0.leave_place();
     }
@@ -175,11 +293,54 @@ mod tests {
     }
 
     #[test]
+    fn those_that_hold_most_bytes_end_when_all_hold_too_many_and_small_ones_stay() {
+        let all = NotAdmittedConnections::new(10_000, 10_000);
+        let honest: Vec<_> = (0..100).map(|last| all.add(address(last)).unwrap()).collect();
+        honest.iter().for_each(|one| one.received(4_096));
+        let held = || all.0.held.load(Ordering::Relaxed);
+        let large: Vec<_> = (0..2_000)
+            .map(|_| {
+                let one = all.add(address(200)).unwrap();
+                one.received(50_000);
+                one.received(14_000);
+                assert!(held() <= HELD_BYTES);
+                one
+            })
+            .collect();
+        let ended = |one: &NotAdmitted| one.0.ended.is_cancelled();
+        assert!(!honest.iter().any(ended), "none of the honest ones");
+        assert!(large.first().is_some_and(ended) && !large.last().is_some_and(ended), "the oldest first");
+        drop((large, honest));
+        assert_eq!(held(), 0);
+    }
+
+    #[test]
+    fn bytes_count_until_they_are_answered_or_sent_and_buffers_keep_their_size() {
+        let all = NotAdmittedConnections::new(3, 3);
+        let held = || all.0.held.load(Ordering::Relaxed);
+        let one = all.add(address(1)).unwrap();
+        for _ in 0..1_000 {
+            one.received(2_000);
+            one.0.change(|place| place.received = 0);
+        }
+        assert_eq!(held(), 2_000);
+        one.written(60_000);
+        assert_eq!(held(), 62_000);
+        one.sent();
+        assert_eq!(held(), 2_000);
+        one.received(usize::MAX / 2);
+        assert_eq!(held(), MOST_RECEIVED);
+        one.0.leave_place();
+        one.received(2_000);
+        assert_eq!(held(), 0, "of an admitted participant nothing is counted");
+    }
+
+    #[test]
     fn ended_connections_are_forgotten() {
         let all = NotAdmittedConnections::new(3, 3);
         for _ in 0..1_000 {
             drop(all.add(address(1)).unwrap());
-            assert!(all.oldest.lock().unwrap().len() <= 6);
+            assert!(all.0.oldest().len() <= 6);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests the limits with raw sockets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -31,6 +32,15 @@ fn start_with(connections: usize, per_address: usize) -> TestServer {
 }
 
 fn start_behind(proxies: TrustedProxies, connections: usize, per_address: usize) -> TestServer {
+    start_port(proxies, connections, per_address, None)
+}
+
+fn start_port(
+    proxies: TrustedProxies,
+    connections: usize,
+    per_address: usize,
+    tls: Option<RustlsConfig>,
+) -> TestServer {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (handle, refused) = (Handle::new(), Counter::default());
@@ -40,7 +50,7 @@ fn start_behind(proxies: TrustedProxies, connections: usize, per_address: usize)
         per_address,
         proxies,
         refused: refused.clone(),
-        tls: None,
+        tls,
         handle: handle.clone(),
     };
     let body = with_body_timeout(
@@ -55,10 +65,14 @@ fn start_behind(proxies: TrustedProxies, connections: usize, per_address: usize)
         .route("/", get(|| async { "here" }))
         .route("/ws", upgrade)
         .route("/from", from)
+        .route("/long", get(|| async { &LONG[..] }))
         .merge(body);
     tokio::spawn(serve(port, app));
     TestServer { address, handle, refused }
 }
+
+/// A page that no buffer of the kernel takes whole while its client does not read.
+static LONG: [u8; 4 << 20] = [b' '; 4 << 20];
 
 /// Sends these bytes and returns everything that the server sends until it closes.
 async fn response_to(server: &TestServer, bytes: &[u8]) -> String {
@@ -198,9 +212,8 @@ fn proc_figure(file: &str, line: &str, column: usize) -> usize {
 async fn ten_thousand_half_open_connections_take_little_memory_and_others_are_answered() {
     /// Both ends of them.
     const MEMORY: usize = 100_000_000;
-    // Both ends of each connection are open files of this process.
-    let files = proc_figure("limits", "Max open files", 0);
-    let count = 10_000.min(files.saturating_sub(2_000) / 3 * 2);
+    let count = 10_000;
+    need_open_files(count);
     let server = start_with(8_192, 2_048);
     let before = proc_figure("status", "VmRSS:", 0);
     let mut silent = Vec::new();
@@ -222,6 +235,176 @@ async fn ten_thousand_half_open_connections_take_little_memory_and_others_are_an
     println!("{count} half-open connections: {grown} bytes; others answered: p99 {:?}", times.get(198));
     assert_eq!(times.len(), 200, "all others were answered");
     assert!(grown < MEMORY, "{grown} bytes for {count} connections");
+}
+
+/// So many clients' ends are open files of this process, and those at the server that have a place or are about to end.
+fn need_open_files(clients: usize) {
+    let (needed, files) = (clients + 5_000, proc_figure("limits", "Max open files", 0));
+    assert!(
+        files >= needed,
+        "this test needs {needed} open files, and {files} are allowed: run `ulimit -n {needed}` before"
+    );
+}
+
+/// What each connection of a flood does.
+#[derive(Debug, Clone, Copy)]
+enum Flood {
+    /// Sends all but the end of the longest head of a request.
+    LongHead,
+    /// The same over TLS.
+    LongHeadOverTls,
+    /// Sends all but the end of the longest handshake message.
+    LongHandshake,
+    /// Over TLS, asks for a long page and reads nothing.
+    UnreadPage,
+}
+
+impl Flood {
+    /// One connection, which stays open. The server may end it before all is sent.
+    fn connect(self, number: usize, to: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> std::net::TcpStream {
+        use std::io::Write as _;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 10 + (number % 20) as u8], 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        let mut socket = std::net::TcpStream::from(socket);
+        let head = || {
+            let begin = "GET /rtc?access_token=";
+            format!("{begin}{}", "x".repeat(HEAD_BYTES - begin.len() - 512)).into_bytes()
+        };
+        let mut over_tls = |bytes: &[u8]| {
+            let mut session =
+                rustls::ClientConnection::new(tls.clone(), "localhost".try_into().unwrap()).unwrap();
+            session.set_buffer_limit(None);
+            session.writer().write_all(bytes).unwrap();
+            while session.is_handshaking() || session.wants_write() {
+                if session.complete_io(&mut socket).is_err() {
+                    break;
+                }
+            }
+        };
+        match self {
+            Self::LongHead => drop(socket.write_all(&head())),
+            Self::LongHeadOverTls => over_tls(&head()),
+            Self::UnreadPage => over_tls(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n"),
+            Self::LongHandshake => {
+                // A ClientHello of 65,535 bytes in records of 16 KiB (RFC 8446 sections 4 and 5.1).
+                let message = [&[1, 0, 0xff, 0xff][..], &[0; 0xffff - 16]].concat();
+                for part in message.chunks(16_384) {
+                    let record = [&[0x16, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
+                    if socket.write_all(&record).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        socket
+    }
+}
+
+/// Ten thousand connections of which each has sent as much as is allowed: the node's memory, and whether others are
+/// answered.
+///
+/// In a process of its own: other tests take memory and open files too.
+async fn ten_thousand_that_hold_all_they_can(flood: Flood, test: &str) {
+    /// With what the test itself needs.
+    const MEMORY: usize = 100_000_000;
+    const COUNT: usize = 10_000;
+    /// Set in that process.
+    const OWN_PROCESS: &str = "SYSTIR_TEST_OWN_PROCESS";
+    need_open_files(COUNT);
+    if std::env::var_os(OWN_PROCESS).is_none() {
+        let mut own = std::process::Command::new(std::env::current_exe().unwrap());
+        own.args(["--exact", "--nocapture", &format!("serve::tests::{test}")]).env(OWN_PROCESS, "1");
+        let output = tokio::task::spawn_blocking(move || own.output().unwrap()).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{text}");
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        return;
+    }
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pair = tls::CertificatePair {
+        certificate: made.cert.pem(),
+        key: systir_livekit::token::Redacted::new(made.signing_key.serialize_pem()),
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut client = client.with_root_certificates(roots).with_no_client_auth();
+    client.resumption = rustls::client::Resumption::disabled();
+    let client = Arc::new(client);
+    let plain = matches!(flood, Flood::LongHead);
+    let server_tls = (!plain).then(|| RustlsConfig::from_config(tls::config(&pair).unwrap()));
+    let server = start_port(TrustedProxies::default(), 8_192, 2_048, server_tls);
+    let address = server.address;
+    let memory = || proc_figure("status", "VmRSS:", 0) * 1024;
+    let (before, mut most) = (memory(), 0);
+    let mut held = Vec::new();
+    for thousand in 0..COUNT / 1_000 {
+        let connecting: Vec<_> = (0..10)
+            .map(|hundred| {
+                let (client, first) = (client.clone(), thousand * 1_000 + hundred * 100);
+                tokio::task::spawn_blocking(move || {
+                    let numbers = first..first + 100;
+                    numbers.map(|number| flood.connect(number, address, &client)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for connected in connecting {
+            held.extend(connected.await.unwrap());
+            most = most.max(memory());
+        }
+    }
+    if plain {
+        for number in 0..50 {
+            let mut other = connect_from(100 + number, &server).await;
+            assert_eq!(answer_on(&mut other, &request("/", "")).await, "HTTP/1.1 200");
+        }
+    }
+    let grown = most.max(memory()).saturating_sub(before);
+    println!("{} connections, {flood:?}: {grown} bytes", held.len());
+    assert!(grown <= MEMORY, "{flood:?}: {grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_with_the_longest_heads_hold_at_most_100_mb() {
+    ten_thousand_that_hold_all_they_can(
+        Flood::LongHead,
+        "ten_thousand_connections_with_the_longest_heads_hold_at_most_100_mb",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_with_the_longest_heads_over_tls_hold_at_most_100_mb() {
+    ten_thousand_that_hold_all_they_can(
+        Flood::LongHeadOverTls,
+        "ten_thousand_connections_with_the_longest_heads_over_tls_hold_at_most_100_mb",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_with_the_longest_handshakes_hold_at_most_100_mb() {
+    ten_thousand_that_hold_all_they_can(
+        Flood::LongHandshake,
+        "ten_thousand_connections_with_the_longest_handshakes_hold_at_most_100_mb",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_that_do_not_read_hold_at_most_100_mb() {
+    ten_thousand_that_hold_all_they_can(
+        Flood::UnreadPage,
+        "ten_thousand_connections_that_do_not_read_hold_at_most_100_mb",
+    )
+    .await;
 }
 
 /// Sends these bytes and returns the response and the time until the server closes. With paused time the

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use systir_limits::AddressPlace;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -10,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::TcpArrival;
-use super::connection_limiter::ConnectionLimiter;
+use super::connection_limiter::{ConnectionLimiter, Unidentified};
 use super::framing::Frames;
 use crate::binding_request_ufrag;
 
@@ -42,10 +41,10 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(permit) = limiter.try_acquire(peer.ip()) else { continue };
+        let Some(waiting) = limiter.add(peer.ip()) else { continue };
         let (limiter, owner) = (limiter.clone(), owner.clone());
         unidentified.spawn(async move {
-            let first = timeout(FIRST_CHECK, identify(stream, permit, owner)).await;
+            let first = timeout(FIRST_CHECK, identify(stream, waiting, owner)).await;
             if !matches!(first, Ok(Some(()))) {
                 limiter.count_unidentified();
             }
@@ -54,10 +53,10 @@ pub async fn serve(
 }
 
 /// Reads the first frame and passes the connection to its worker; none when the frame identifies no
-/// worker of this node.
+/// worker of this node, or another connection needs the place.
 async fn identify(
     stream: TcpStream,
-    permit: AddressPlace,
+    waiting: Unidentified,
     owner: impl Fn(&str) -> Option<mpsc::Sender<TcpArrival>>,
 ) -> Option<()> {
     let peer = stream.peer_addr().ok()?;
@@ -66,7 +65,10 @@ async fn identify(
         if let Some(first) = frames.peek().ok()? {
             break owner(binding_request_ufrag(first)?)?;
         }
-        stream.readable().await.ok()?;
+        tokio::select! {
+            () = waiting.ended() => return None,
+            readable = stream.readable() => readable.ok()?,
+        }
         match stream.try_read_buf(frames.buffer()) {
             Ok(0) => return None,
             Ok(_) => {}
@@ -77,7 +79,7 @@ async fn identify(
     stream.set_nodelay(true).ok()?;
     // The kernel may grant less.
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-    let arrival = TcpArrival::new(stream, peer, frames, permit).ok()?;
+    let arrival = TcpArrival::new(stream, peer, frames, waiting.identified()?).ok()?;
     // While the queue of the worker is full, the connection is dropped.
     worker.try_send(arrival).ok()
 }

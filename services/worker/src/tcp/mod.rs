@@ -1,13 +1,15 @@
 //! Media over TCP, for clients whose network blocks UDP (RFC 6544, passive; framing of RFC 4571). A new
 //! connection is not trusted: its first frame must be a check with one of our ICE username fragments, within
-//! seconds, and connections without an authenticated check are limited in total and per address. The fragment
-//! identifies the worker of the peer connection; the stream is passed to that worker. ICE, DTLS and SRTP are
-//! the same as over UDP.
+//! seconds, and connections without an authenticated check are limited in total and per address. The oldest
+//! without a first check ends when places are short. The fragment identifies the worker of the peer
+//! connection; the stream is passed to that worker. ICE, DTLS and SRTP are the same as over UDP.
 
 mod connection_limiter;
 mod framing;
 mod listen;
 
+#[cfg(test)]
+pub(crate) use connection_limiter::Unidentified;
 pub use connection_limiter::{ConnectionCounts, ConnectionLimiter};
 pub(crate) use framing::{Frames, write_frame};
 pub use listen::serve;

@@ -88,6 +88,36 @@ fn unidentified_connections_are_closed() {
 }
 
 #[test]
+fn silent_connections_from_many_addresses_keep_no_participant_from_media_over_tcp() {
+    let mut harness = Harness::new();
+    let (runtime, address, limiter) = listen(&harness);
+    // From each of nine addresses as many as one may have, and more.
+    let silent: Vec<_> = (0..9 * 80)
+        .map(|number| {
+            runtime.block_on(async {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind(SocketAddr::from(([127, 0, 2, 1 + (number / 80) as u8], 0))).unwrap();
+                socket.connect(address).await.unwrap()
+            })
+        })
+        .collect();
+    run_until(&mut [], "all have places, or none", |_| {
+        let counts = limiter.counts();
+        counts.accepted + counts.refused == 9 * 80
+    });
+    let (mut alice, _) = harness.join(ALICE);
+    let mut bob = harness.join_over_tcp(BOB, address);
+    harness.publish(ALICE, &mut alice);
+    harness.subscribe(BOB, &mut bob);
+    connect(&mut harness, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    send_until(&mut [&mut alice, &mut bob], "voice and camera over TCP", |clients| {
+        clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 100
+    });
+    assert_eq!(limiter.counts().refused, 0);
+    drop(silent);
+}
+
+#[test]
 fn stream_whose_check_has_no_integrity_carries_no_media() {
     let mut harness = Harness::new();
     let (_runtime, address, _gate) = listen(&harness);
