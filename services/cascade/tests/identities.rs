@@ -128,7 +128,7 @@ async fn a_peer_has_a_bounded_number_of_connections() {
     let honest = cluster.node("cph-1").await;
     let node = cluster.hostile("sto-1");
     let mut open = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
         let (mut stream, proof) = node.tls(&honest).await.unwrap();
         assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap().len(), ACCEPTED);
         open.push(stream);
