@@ -266,6 +266,12 @@ impl HostileNode {
         Ok(self.out.send(SessionMessage { body: Some(body) }).await?)
     }
 
+    /// Sends messages of its present link, for a task of its own.
+    #[must_use]
+    pub fn sender(&self) -> mpsc::Sender<SessionMessage> {
+        self.out.clone()
+    }
+
     /// The next message about rooms or the link itself. None once the link has ended.
     ///
     /// # Errors
