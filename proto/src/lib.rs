@@ -1,5 +1,5 @@
 //! The wire formats between nodes, generated from `systir/*/v1/*.proto`, and the constants that both
-//! ends of a link must share. It has no behaviour.
+//! ends of a link must share. Its only behaviour is to count fields of encoded messages ([`fields`]).
 //!
 //! Messages need only `prost`; the feature `grpc` adds the clients and servers of the services.
 //! The code under `generated/` is committed. `make proto` regenerates it; a test fails when it is stale.
@@ -12,6 +12,10 @@ pub mod cluster {
         include!("generated/systir.cluster.v1.rs");
     }
 }
+
+mod fields;
+
+pub use fields::{Field, Malformed, fields};
 
 /// `Hello.version`. It does not change any more: nodes agree on versions when they connect.
 pub const LINK_VERSION: u32 = 3;

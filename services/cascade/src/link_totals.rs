@@ -73,6 +73,7 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
         data_messages_in: a.data_messages_in + b.data_messages_in,
         data_messages_lost: a.data_messages_lost + b.data_messages_lost,
         unroutable: a.unroutable + b.unroutable,
+        over_share: a.over_share + b.over_share,
         lost: a.lost + b.lost,
         sent: a.sent + b.sent,
         closed_flow_packets: a.closed_flow_packets + b.closed_flow_packets,

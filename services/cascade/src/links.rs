@@ -15,6 +15,7 @@ use crate::identity_counters::IdentityCounts;
 use crate::link::info::LinkInfo;
 use crate::link::runtime::LinkRuntime;
 use crate::link::send::{self, RoomSendError};
+use crate::link::state_pace::StatePaces;
 use crate::link::table::LinkTable;
 use crate::link::{documents as link_documents, needed_rooms};
 use crate::links_config::{LinksConfig, StartError};
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use systir_documents::DocumentId;
 use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_limits::AttemptLimiter;
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
     GrantReply, GrantRequest, ReleaseRequest, ReserveReply, ReserveRequest, SignalMessage, SignalStart,
@@ -39,6 +41,8 @@ use tokio_util::task::TaskTracker;
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Link event queue. When it is full, links stop reading their sessions.
 const EVENT_QUEUE: usize = 4096;
+/// Peers whose calls are remembered, at most.
+const MAX_PEERS: usize = 1024;
 
 /// All links of a node. Cheap to clone; dropping the last clone ends all links.
 #[derive(Clone)]
@@ -114,10 +118,14 @@ impl Links {
             cancel: cancel.clone(),
             tasks: tasks.clone(),
             table: LinkTable::default(),
+            paces: StatePaces::default(),
         });
         let links = runtime.clone();
         let heartbeats = Heartbeats::new(clients, tasks, cancel, move |peer| links.table.is_up(peer));
-        runtime.tasks.spawn(server::serve(runtime.clone(), open.clone(), config.grpc_listener, listener));
+        let (calls, interval) = config.join_calls;
+        let join_calls = AttemptLimiter::new(calls, interval, MAX_PEERS);
+        let served = server::serve(runtime.clone(), open.clone(), config.grpc_listener, listener, join_calls);
+        runtime.tasks.spawn(served);
         let owner = Owner { runtime: runtime.clone(), thread: Mutex::new(Some(thread)) };
         let (heartbeats, owner) = (Arc::new(heartbeats), Arc::new(owner));
         Ok((Self { runtime, connections: open, heartbeats, owner }, receiver))
@@ -287,12 +295,7 @@ impl Links {
         let stream = with_timeout(CALL_TIMEOUT, client.signal(ReceiverStream::new(rx))).await?;
         Ok(SignalStream {
             tx: SignalSender { out: Outgoing::Request(tx), next: 1 },
-            rx: SignalReceiver {
-                stream,
-                next: 1,
-                ended: false,
-                heartbeat: Some(self.heartbeats.start(peer)),
-            },
+            rx: SignalReceiver::new(stream, Some(self.heartbeats.start(peer))),
         })
     }
 

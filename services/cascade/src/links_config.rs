@@ -40,13 +40,17 @@ pub struct LinksConfig {
     pub linger: Duration,
     /// The versions that this node works with.
     pub versions: VersionRange,
+    /// Calls about grants and seats, and starts of signalling, of one peer: at once, and the time for one more. Each may have
+    /// signatures to verify.
+    pub join_calls: (u32, Duration),
 }
 
 impl LinksConfig {
     /// Bytes of socket buffer that are requested per direction.
     pub const SOCKET_BUFFER: usize = 32 << 20;
 
-    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers, the versions of this release.
+    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers, the versions of this release, 8,192 calls and then
+    /// 1,000 per second.
     #[must_use]
     pub fn new(
         credentials: Credentials,
@@ -69,6 +73,7 @@ impl LinksConfig {
             socket_buffer: Self::SOCKET_BUFFER,
             linger: Duration::from_secs(5),
             versions: VersionRange::OWN,
+            join_calls: (8_192, Duration::from_millis(1)),
         }
     }
 }

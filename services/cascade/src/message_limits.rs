@@ -10,20 +10,24 @@ use tonic::server::NamedService;
 
 /// One service with three limits.
 #[derive(Clone)]
-pub(crate) struct MessageLimits<S> {
+pub(crate) struct MessageLimits<T, S> {
     /// For sessions.
-    pub(crate) sessions: S,
+    pub(crate) sessions: T,
     /// For signalling.
     pub(crate) signalling: S,
     /// For all other methods.
     pub(crate) calls: S,
 }
 
-impl<S> NamedService for MessageLimits<S> {
+impl<T, S> NamedService for MessageLimits<T, S> {
     const NAME: &'static str = SERVICE_NAME;
 }
 
-impl<S: Service<http::Request<Body>, Error = Infallible>> Service<http::Request<Body>> for MessageLimits<S> {
+impl<T, S> Service<http::Request<Body>> for MessageLimits<T, S>
+where
+    T: Service<http::Request<Body>, Response = S::Response, Error = Infallible, Future = S::Future>,
+    S: Service<http::Request<Body>, Error = Infallible>,
+{
     type Response = S::Response;
     type Error = Infallible;
     type Future = S::Future;

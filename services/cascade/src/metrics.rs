@@ -106,7 +106,7 @@ fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCount
 type LinkCounter = (&'static str, &'static str, fn(&LinkStats) -> u64);
 
 /// Counters of a link.
-const COUNTERS: [LinkCounter; 11] = [
+const COUNTERS: [LinkCounter; 12] = [
     (
         "link_messages_lost",
         "Received lossy messages dropped because this node did not process them in time.",
@@ -118,7 +118,12 @@ const COUNTERS: [LinkCounter; 11] = [
         stats.too_large
     }),
     ("link_malformed", "Datagrams that could not be parsed.", |stats| stats.malformed),
-    ("link_unroutable", "Packets with an unknown flow or worker.", |stats| stats.unroutable),
+    ("link_unroutable", "Received packets with an unknown flow or worker.", |stats| stats.unroutable),
+    (
+        "link_over_share",
+        "Received packets dropped because the link had no more room in the ring to a worker.",
+        |stats| stats.over_share,
+    ),
     ("link_lost", "Sent QUIC packets that were lost.", |stats| stats.lost),
     ("link_sent", "QUIC packets sent.", |stats| stats.sent),
     (

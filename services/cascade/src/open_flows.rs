@@ -1,6 +1,5 @@
-//! The flows on which a link may send media: those that the peer chose for tracks of rooms that are open on it. The
-//! session of the link writes them; the QUIC thread reads them and sends no packet of another flow. So media ends with
-//! the room, whatever the worker still sends.
+//! The flows of the rooms that are open on a link. The session of the link writes them; the QUIC thread reads them, and sends and
+//! passes on no packet of another flow. So media ends with the room, whatever the worker or the peer still sends.
 
 use crate::flow::FlowId;
 use rustc_hash::FxHashSet;
@@ -10,6 +9,15 @@ use tracing::warn;
 
 /// Flows of one link, at most.
 const MAX_FLOWS: usize = 1 << 16;
+
+/// The flows of one link.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct LinkFlows {
+    /// Those that the peer chose: this node sends their media.
+    pub(crate) sent: Arc<OpenFlows>,
+    /// Those that this node chose when it subscribed: the peer sends their media.
+    pub(crate) received: Arc<OpenFlows>,
+}
 
 /// A set of flows that is copied when it changes: its reader takes no lock for each packet.
 #[derive(Debug, Default)]

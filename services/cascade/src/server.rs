@@ -5,6 +5,7 @@ use crate::grpc::client::{MAX_MESSAGE, MAX_SIGNAL_MESSAGE, MAX_STREAM_MESSAGE};
 use crate::grpc::connection::NodeConnection;
 use crate::grpc::listener::NodeListener;
 use crate::grpc::open_connections::OpenConnections;
+use crate::grpc::sessions::Sessions;
 use crate::handler::HANDLER_TIMEOUT;
 use crate::link::accept::accept;
 use crate::link::runtime::LinkRuntime;
@@ -14,7 +15,8 @@ use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use systir_identity::ProvenIdentity;
+use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_limits::AttemptLimiter;
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
@@ -41,6 +43,7 @@ struct PeerService {
     runtime: Arc<LinkRuntime>,
     open: Arc<OpenConnections>,
     fetches: Arc<FetchLimits>,
+    join_calls: AttemptLimiter<SpiffeId>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -59,6 +62,18 @@ impl PeerService {
             Ok(peer)
         } else {
             Err(Status::permission_denied(format!("no directory lists {peer} with its node key any more")))
+        }
+    }
+
+    /// The caller, unless it has made too many calls that may have signatures.
+    fn authorize_join_call<T>(&self, request: &Request<T>) -> Result<ProvenIdentity, Status> {
+        let peer = self.authorize(request)?;
+        if self.join_calls.take(peer.id().clone(), Instant::now()) {
+            Ok(peer)
+        } else {
+            Err(Status::resource_exhausted(
+                "too many calls about grants, seats and signalling; try again later",
+            ))
         }
     }
 }
@@ -100,7 +115,7 @@ impl Cluster for PeerService {
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
-        let peer = self.authorize(&request)?;
+        let peer = self.authorize_join_call(&request)?;
         let answer = self.runtime.handler.reserve(&peer, request.into_inner());
         let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer)
             .await
@@ -109,7 +124,7 @@ impl Cluster for PeerService {
     }
 
     async fn ask_grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
-        let peer = self.authorize(&request)?;
+        let peer = self.authorize_join_call(&request)?;
         let answer = self.runtime.handler.ask_grant(&peer, request.into_inner());
         let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer)
             .await
@@ -130,12 +145,12 @@ impl Cluster for PeerService {
         &self,
         request: Request<Streaming<SignalMessage>>,
     ) -> Result<Response<Self::SignalStream>, Status> {
-        let peer = self.authorize(&request)?;
+        let peer = self.authorize_join_call(&request)?;
         let connection = Self::connection(&request)?;
         let mut stream = request.into_inner();
         let first = async {
             // An honest gateway sends the message with the request.
-            let _reading = connection.unstarted.acquire().await.ok();
+            let _reading = connection.unstarted_signalling.acquire().await.ok();
             stream.message().await
         };
         let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, first)
@@ -147,7 +162,7 @@ impl Cluster for PeerService {
         let (tx, rx) = mpsc::channel(signal::QUEUE);
         let signalling = SignalStream {
             tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, ended: false, heartbeat: None },
+            rx: SignalReceiver::new(stream, None),
         };
         tokio::time::timeout(HANDLER_TIMEOUT, self.runtime.handler.signal(&peer, start, signalling))
             .await
@@ -206,11 +221,12 @@ pub(crate) async fn serve(
     open: Arc<OpenConnections>,
     tcp: TcpListener,
     listener: Arc<NodeListener>,
+    join_calls: AttemptLimiter<SpiffeId>,
 ) {
     let (accepted, incoming) = mpsc::channel(64);
     let cancel = runtime.cancel.clone();
     let acceptor = tokio::spawn(listener.run(tcp, accepted));
-    let service = Arc::new(PeerService { runtime, open, fetches: Arc::default() });
+    let service = Arc::new(PeerService { runtime, open, fetches: Arc::default(), join_calls });
     // What this node sends is limited by what the other one accepts.
     let limited = |bytes| {
         ClusterServer::from_arc(service.clone())
@@ -218,7 +234,7 @@ pub(crate) async fn serve(
             .max_encoding_message_size(MAX_STREAM_MESSAGE)
     };
     let limits = MessageLimits {
-        sessions: limited(MAX_STREAM_MESSAGE),
+        sessions: Sessions(service.clone()),
         signalling: limited(MAX_SIGNAL_MESSAGE),
         calls: limited(MAX_MESSAGE),
     };

@@ -4,7 +4,8 @@
 use crate::grpc::heartbeat::Heartbeat;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use systir_limits::AttemptLimiter;
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{SignalEnd, SignalEndReason, SignalMessage};
 use tokio::sync::mpsc;
@@ -12,6 +13,10 @@ use tonic::{Status, Streaming};
 
 /// Messages queued in each direction, at most.
 pub(crate) const QUEUE: usize = 256;
+
+/// Renewed tickets of a participant: at once, and then one per interval. A gateway renews one in minutes, and when policy changes.
+const TICKETS: u32 = 32;
+const TICKET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a full queue may stay full.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -140,9 +145,16 @@ pub struct SignalReceiver {
     pub(crate) ended: bool,
     /// The media node's liveness; only at the gateway.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
+    /// Renewed tickets, each of which has a signature to verify.
+    tickets: AttemptLimiter<()>,
 }
 
 impl SignalReceiver {
+    pub(crate) fn new(stream: Streaming<SignalMessage>, heartbeat: Option<Arc<Heartbeat>>) -> Self {
+        let tickets = AttemptLimiter::new(TICKETS, TICKET_INTERVAL, 1);
+        Self { stream, next: 1, ended: false, heartbeat, tickets }
+    }
+
     /// The next message. After `End` or `Lost` it always returns `Lost`. Cancel-safe.
     pub async fn recv(&mut self) -> SignalEvent {
         if self.ended {
@@ -166,6 +178,11 @@ impl SignalReceiver {
             }
             Ok(Some(SignalMessage { body: Some(Body::Payload(payload)), .. })) => {
                 SignalEvent::Payload(payload)
+            }
+            Ok(Some(SignalMessage { body: Some(Body::Ticket(_)), .. }))
+                if !self.tickets.take((), Instant::now()) =>
+            {
+                SignalEvent::Lost("tickets are renewed too often".to_owned())
             }
             Ok(Some(SignalMessage { body: Some(Body::Ticket(note)), .. })) => SignalEvent::Ticket(note),
             Ok(Some(SignalMessage { body: Some(Body::End(end)), .. })) => {

@@ -35,8 +35,11 @@ pub struct LinkStats {
     pub data_messages_in: u64,
     /// Lossy data messages dropped on arrival because the session's queue was full.
     pub data_messages_lost: u64,
-    /// Packets dropped on arrival: feedback for flows that no worker sends, media for unknown workers.
+    /// Packets dropped on arrival: feedback for flows that no worker sends, media that nobody here subscribed to or for unknown
+    /// workers.
     pub unroutable: u64,
+    /// Packets dropped on arrival because the link had no more room in the ring to a worker.
+    pub over_share: u64,
     /// QUIC packets sent and declared lost (first connection).
     pub lost: u64,
     /// QUIC packets sent (first connection).

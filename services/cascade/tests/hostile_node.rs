@@ -4,14 +4,17 @@
 
 mod support;
 
-use support::{TIMEOUT, TestCluster, relay, until};
-use systir_cascade::{RoomSendError, frame};
-use systir_hostile_node::{LINK, hello};
+use std::time::Duration;
+use support::{Node, Options, TIMEOUT, TestCluster, linked, relay, subscribe, until};
+use systir_cascade::{DownReason, FlowId, FlowNumbers, LinkEvent, Parity, RoomSendError, SignalEvent, frame};
+use systir_forwarding::batch::Priority;
+use systir_hostile_node::{HostileNode, LINK, hello};
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::signal_message::Body as SignalBody;
 use systir_proto::cluster::v1::{
-    Hello, LossyData, OpenRoom, RoomMessage, RoomOpened, SignalMessage, SignalStart, Unsubscribe,
+    GrantRequest, HeartbeatRequest, Hello, LossyData, OpenRoom, ReserveRequest, RoomMessage, RoomOpened,
+    SessionMessage, SignalMessage, SignalStart, StateUpdate, Subscribe, Unsubscribe,
 };
 use tonic::Code;
 
@@ -181,6 +184,191 @@ async fn streams_on_which_a_peer_sends_nothing_delay_no_other_peer() {
         let refused = stream.await.unwrap().unwrap_err();
         assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&refused.code()), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_message_that_is_no_short_hello_is_not_read() {
+    let cluster = TestCluster::new();
+    let honest = cluster.node("cph-1").await;
+    let mut hostile = cluster.hostile("sto-1");
+    let refused = hostile.session(&honest, hello(&"x".repeat(100_000))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    hostile.session(&honest, hello(&"x".repeat(1_000))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_of_a_connection_waits_for_its_first_message_at_a_time() {
+    let cluster = TestCluster::new();
+    let honest = cluster.node("cph-1").await;
+    let hostile = cluster.hostile("sto-1");
+    let mut client = hostile.client(&honest).await.unwrap();
+    let silent = {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.session(tokio_stream::pending()).await.map(drop) })
+    };
+    let request = || tokio_stream::once(SessionMessage { body: Some(Body::Hello(hello("x"))) });
+    // The first ones may be faster than the silent one.
+    let mut waits = false;
+    while !waits && !silent.is_finished() {
+        let answer = tokio::time::timeout(Duration::from_millis(500), client.session(request())).await;
+        waits = answer.map(Result::unwrap).is_err();
+    }
+    assert!(waits, "sessions are accepted while the first message of another is awaited");
+    silent.abort();
+    client.session(request()).await.unwrap();
+    let mut other = cluster.hostile("osl-1");
+    other.session(&honest, hello("x")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_very_many_entries_ends_the_link_before_it_is_decoded() {
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let hostile = in_room(&cluster, &mut honest, "sto-1", "ku.dk/lecture").await;
+    let update = |entries| {
+        let updates = vec![bytes::Bytes::new(); entries];
+        room_message("ku.dk/lecture", RoomBody::StateUpdate(StateUpdate { updates, snapshot: false }))
+    };
+    hostile.send(update(10_000)).await.unwrap();
+    assert!(matches!(honest.event().await, LinkEvent::Message { .. }));
+    hostile.send(update(8_000_000)).await.unwrap();
+    match honest.down().await {
+        DownReason::Session(reason) => assert!(reason.contains("entries"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_makes_a_bounded_number_of_calls_with_signatures_on_all_connections_together() {
+    const CALLS: u32 = 20;
+    let cluster = TestCluster::new();
+    let options = Options { join_calls: (CALLS, Duration::from_secs(3600)), ..Options::default() };
+    let (honest, other) = (cluster.node_with("cph-1", options).await, cluster.node("osl-1").await);
+    let hostile = cluster.hostile("sto-1");
+    let mut answered = 0;
+    for _ in 0..5 {
+        let mut client = hostile.client(&honest).await.unwrap();
+        for number in 0..12 {
+            let outcome = match number % 3 {
+                0 => client.reserve(ReserveRequest::default()).await.map(drop),
+                1 => client.ask_grant(GrantRequest::default()).await.map(drop),
+                _ => {
+                    let start = SignalBody::Start(SignalStart::default());
+                    let start = SignalMessage { seq: 0, body: Some(start) };
+                    client.signal(tokio_stream::once(start)).await.map(drop)
+                }
+            };
+            match outcome.map_err(|status| status.code()) {
+                Err(Code::ResourceExhausted) => {}
+                // The test's node takes no gateways.
+                Ok(()) | Err(Code::PermissionDenied) => answered += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        // What has no signature is answered.
+        client.heartbeat(HeartbeatRequest {}).await.unwrap();
+    }
+    assert_eq!(answered, CALLS);
+    other.links.reserve(&honest.address, ReserveRequest::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_renews_a_ticket_a_bounded_number_of_times() {
+    let cluster = TestCluster::new();
+    let honest = cluster.node("cph-1").await;
+    let (streams, mut accepted) = tokio::sync::mpsc::channel(1);
+    *honest.handler.streams.lock().unwrap() = Some(streams);
+    let hostile = cluster.hostile("sto-1");
+    let mut client = hostile.client(&honest).await.unwrap();
+    let start = SignalBody::Start(SignalStart::default());
+    let tickets = (0..1_000).map(|_| SignalBody::Ticket(vec![7; 500].into()));
+    let all = std::iter::once(start).chain(tickets).zip(0..);
+    let messages = all.map(|(body, seq)| SignalMessage { seq, body: Some(body) }).collect::<Vec<_>>();
+    let signal = client.signal(tokio_stream::iter(messages));
+    let (_open, (_, _, mut stream)) = tokio::join!(signal, async { accepted.recv().await.unwrap() });
+    let mut passed_on = 0;
+    loop {
+        match stream.rx.recv().await {
+            SignalEvent::Ticket(_) => passed_on += 1,
+            SignalEvent::Lost(reason) => break assert!(reason.contains("too often"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((32..1_000).contains(&passed_on), "{passed_on}");
+}
+
+/// A hostile node with a link on which a room is open.
+async fn in_room(cluster: &TestCluster, honest: &mut Node, name: &str, room: &str) -> HostileNode {
+    let mut hostile = cluster.hostile(name);
+    hostile.session(&*honest, hello("x")).await.unwrap();
+    assert!(hostile.quic(&*honest, LINK).await.unwrap());
+    honest.up(&relay(name)).await;
+    let open = OpenRoom { room: room.to_owned(), epoch: 1, ..OpenRoom::default() };
+    hostile.send(Body::OpenRoom(open)).await.unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::RoomOpened(_))));
+    honest.opened(&relay(name), room).await;
+    hostile
+}
+
+fn room_message(room: &str, body: RoomBody) -> Body {
+    Body::Room(RoomMessage { room: room.to_owned(), body: Some(body) })
+}
+
+/// The datagram of a packet.
+fn datagram(flow: FlowId, packet: &[u8]) -> bytes::Bytes {
+    let mut out = bytes::BytesMut::new();
+    frame::write_packet(&mut out, flow, packet);
+    out.freeze()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_on_a_link_takes_no_place_of_another_link_and_unknown_flows_reach_no_worker() {
+    let cluster = TestCluster::new();
+    let (mut honest, mut other) = (cluster.node("cph-1").await, cluster.node("osl-1").await);
+    let (_, at_other) = linked(&mut honest, &mut other, "ku.dk/seminar").await;
+    let hostile = in_room(&cluster, &mut honest, "sto-1", "ku.dk/lecture").await;
+    let at_hostile = honest.links.list().iter().find(|link| link.peer == relay("sto-1")).unwrap().link;
+    let stats = |honest: &Node| {
+        let links = honest.links.list();
+        links.iter().find(|link| link.link == at_hostile).map(|link| link.stats).unwrap()
+    };
+    let mut flows = FlowNumbers::new(Parity::of(&honest.id(), &relay("sto-1")));
+    let (known, unknown) = (flows.allocate(0).unwrap(), flows.allocate(0).unwrap());
+    let wanted = Subscribe { track_sid: "TR_y".to_owned(), layer: 0, flow: known.raw() };
+    honest.links.send(&relay("sto-1"), "ku.dk/lecture", RoomBody::Subscribe(wanted)).unwrap();
+    // It says that all of its packets are control.
+    let packet = [&[0x80, 205][..], &[7; 1_000]].concat();
+    let connection = hostile.quic[0].clone();
+    let flood = |flow| {
+        let (connection, datagram) = (connection.clone(), datagram(flow, &packet));
+        tokio::spawn(async move { while connection.send_datagram_wait(datagram.clone()).await.is_ok() {} })
+    };
+    let of_unknown = flood(unknown);
+    until(|| stats(&honest).unroutable > 5_000).await;
+    of_unknown.abort();
+    assert!(honest.workers[0].from_links.recv().is_none(), "nobody subscribed to the flow");
+    // The worker reads nothing meanwhile.
+    let of_known = flood(known);
+    until(|| stats(&honest).over_share > 1_000).await;
+    let flow = FlowNumbers::new(Parity::of(&honest.id(), &other.id())).allocate(0).unwrap();
+    subscribe(&honest, &mut other, "ku.dk/seminar", flow).await;
+    let media = |number: u8| [&[0x80, 96, 0, number][..], &[0; 500]].concat();
+    for number in 0..50 {
+        other.workers[0].send(at_other, flow, Priority::Rest, &media(number));
+    }
+    let seminar = honest.links.list().into_iter().find(|link| link.peer == other.id()).unwrap().link;
+    until(|| {
+        let links = honest.links.list();
+        links.iter().any(|link| link.link == seminar && link.stats.packets_in >= 50)
+    })
+    .await;
+    of_known.abort();
+    let mut of_other = Vec::new();
+    while let Some(batch) = honest.workers[0].from_links.recv() {
+        let packets = batch.iter().filter(|(entry, _)| entry.peer == seminar);
+        of_other.extend(packets.map(|(_, packet)| packet.to_vec()));
+    }
+    assert_eq!(of_other, (0..50).map(media).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

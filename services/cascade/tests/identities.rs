@@ -11,7 +11,7 @@ use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, SignalEvent, SignalStream,
 };
 use systir_forwarding::batch::Priority;
-use systir_hostile_node::{HostileNode, LINK, hello};
+use systir_hostile_node::{ACCEPTED, HostileNode, LINK, hello};
 use systir_identity::{NodeCertificate, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     HeartbeatRequest, ReleaseRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
@@ -96,7 +96,7 @@ async fn a_proof_that_is_replayed_on_another_connection_is_refused() {
     assert_eq!(HostileNode::send_proof(&mut second, &proof).await.unwrap(), WRONG_KEY);
     assert_eq!(
         HostileNode::send_proof(&mut first, &proof).await.unwrap().len(),
-        65,
+        ACCEPTED,
         "on its own connection it is valid"
     );
     node.session(&honest, hello("x")).await.unwrap();
@@ -128,17 +128,17 @@ async fn a_peer_has_a_bounded_number_of_connections() {
     let honest = cluster.node("cph-1").await;
     let node = cluster.hostile("sto-1");
     let mut open = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
         let (mut stream, proof) = node.tls(&honest).await.unwrap();
-        assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap().len(), 65);
+        assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap().len(), ACCEPTED);
         open.push(stream);
     }
     assert_eq!(answer(&node, &honest).await, TOO_MANY);
     let other = cluster.hostile("osl-1");
-    assert_eq!(answer(&other, &honest).await.len(), 65, "other nodes are not affected");
+    assert_eq!(answer(&other, &honest).await.len(), ACCEPTED, "other nodes are not affected");
     drop(open);
     let freed = async {
-        while answer(&node, &honest).await.len() != 65 {
+        while answer(&node, &honest).await.len() != ACCEPTED {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -7,7 +7,7 @@ mod support;
 use support::{Node, Options, TestCluster, linked, relay, subscribe, until};
 use systir_cascade::{CallError, FlowNumbers, LinkEvent, Parity};
 use systir_forwarding::batch::Priority;
-use systir_hostile_node::{HostileNode, LINK, hello};
+use systir_hostile_node::{ACCEPTED, ACCEPTED_UNSTATED, HostileNode, LINK, hello};
 use systir_identity::alpn;
 use systir_proto::cluster::v1::ReserveRequest;
 use systir_reason::Reason;
@@ -90,17 +90,35 @@ async fn nodes_two_minor_versions_apart_refuse_each_other_with_a_sentence_and_ot
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_states_no_versions_counts_as_the_one_before_versions() {
     let cluster = TestCluster::new();
-    // A hostile node speaks the protocol of before versions were stated.
-    let mut unstated = cluster.hostile("aws-sto-1");
+    let mut unstated = cluster.hostile("aws-sto-1").without_versions();
     let mut honest = node(&cluster, "cph-1", 1).await;
     unstated.session(&honest, hello("x")).await.unwrap();
     assert!(unstated.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("aws-sto-1")).await;
+    let (mut stream, proof) = unstated.tls(&honest).await.unwrap();
+    assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap().len(), ACCEPTED_UNSTATED);
 
     let next = node(&cluster, "sto-1", 2).await;
     let (mut stream, proof) = unstated.tls(&next).await.unwrap();
     assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap(), [4], "the code alone");
     assert_eq!(refused(&next), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_states_its_versions_is_accepted_or_told_those_of_the_other_node() {
+    let cluster = TestCluster::new();
+    let hostile = cluster.hostile("aws-sto-1");
+    let this = cluster.node("cph-1").await;
+    let (mut stream, proof) = hostile.tls(&this).await.unwrap();
+    let answer = HostileNode::send_proof(&mut stream, &proof).await.unwrap();
+    assert_eq!(answer.len(), ACCEPTED);
+    assert!(answer.starts_with(&[0]) && answer.ends_with(&VersionRange::OWN.to_bytes()), "{answer:?}");
+
+    let later = node(&cluster, "sto-1", VersionRange::OWN.newest() + 2).await;
+    let (mut stream, proof) = hostile.tls(&later).await.unwrap();
+    let answer = HostileNode::send_proof(&mut stream, &proof).await.unwrap();
+    assert_eq!(answer, [&[4][..], &release(VersionRange::OWN.newest() + 2).to_bytes()].concat());
+    assert_eq!(refused(&later), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

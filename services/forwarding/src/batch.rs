@@ -1,8 +1,10 @@
 //! Batches of packets, passed between threads over a ring that is bounded in bytes. As it fills, higher video
-//! layers are dropped first, then all video, then audio; drops are counted and the sender never blocks.
+//! layers are dropped first, then all video, then audio; drops are counted and the sender never blocks. Where a
+//! ring has several sources, each has a share of it ([`BatchSender::send_of`]).
 //! Emptied batches return over a second ring, so a running stream allocates nothing.
 
 mod ring;
+mod shares;
 
 pub use ring::{BatchReceiver, BatchSender, batch_ring};
 

@@ -6,9 +6,10 @@ use std::path::Path;
 
 /// Advisory, library, and the first version without the fault.
 const FAULTS: &[(&str, &str, &str)] = &[
-    // One packet before the handshake ends the process.
+    // One packet before the handshake ends the process. The parser is tested in `services/cascade/tests/known_faults.rs`.
     ("RUSTSEC-2026-0037", "quinn-proto", "0.11.14"),
-    // Stream data out of order takes memory without limit.
+    // Stream data out of order takes memory without limit. The version is all that is checked: quinn sends no such data. A stream
+    // of a link has a window of 4 KiB, and a connection two streams.
     ("RUSTSEC-2026-0185", "quinn-proto", "0.11.15"),
     // Refusing a connection after a Retry packet ends the process.
     ("CVE-2024-45311", "quinn-proto", "0.11.7"),

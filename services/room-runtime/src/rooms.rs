@@ -11,7 +11,9 @@ use systir_placement::Seats;
 use systir_policy::Authority;
 use systir_reason::Reason;
 use systir_registry::{Assignments, Occupied};
-use systir_room::{FlowAllocator, Queued, Residency, RoomLinkEvent, RoomMetrics, residency_of};
+use systir_room::{
+    FlowAllocator, Queued, ReplicaTotals, Residency, RoomLinkEvent, RoomMetrics, residency_of,
+};
 use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::watch;
@@ -85,6 +87,7 @@ impl RoomDependencies {
 pub struct Rooms {
     dependencies: RoomDependencies,
     open: Mutex<HashMap<RoomId, RoomHandle>>,
+    replicas: Arc<ReplicaTotals>,
     next: AtomicU32,
 }
 
@@ -92,11 +95,15 @@ impl Rooms {
     /// No rooms.
     #[must_use]
     pub fn new(dependencies: RoomDependencies) -> Self {
-        Self { dependencies, open: Mutex::default(), next: AtomicU32::new(1) }
+        Self { dependencies, open: Mutex::default(), replicas: Arc::default(), next: AtomicU32::new(1) }
     }
 
     pub(crate) fn dependencies(&self) -> &RoomDependencies {
         &self.dependencies
+    }
+
+    pub(crate) fn replicas(&self) -> &Arc<ReplicaTotals> {
+        &self.replicas
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, RoomHandle>> {

@@ -127,6 +127,7 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomNumber, assignment: Assignment)
         authority: dependencies.authority.clone(),
         keys: dependencies.keys.clone(),
         flows: dependencies.flows.clone(),
+        replicas: rooms.replicas().clone(),
         metrics: dependencies.metrics.clone(),
     };
     // Before the core makes its first decision, so that no change is missed.

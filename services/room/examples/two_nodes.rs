@@ -69,6 +69,7 @@ impl Node {
             authority: Arc::new(authority),
             keys: Arc::new(KeyAllocator::new()),
             flows: Arc::new(Flows::default()),
+            replicas: Arc::default(),
             metrics: Arc::default(),
         };
         // A real node takes the seed from the operating system.

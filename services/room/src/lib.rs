@@ -31,6 +31,7 @@ mod link_queue;
 mod metadata;
 mod metrics;
 mod owned_records;
+mod replica_totals;
 mod residency;
 mod state;
 mod ticket;
@@ -42,9 +43,10 @@ pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of}
 pub use effect::RoomEffect;
 pub use error::{LocalError, MergeError};
 pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
-pub use limits::{MAX_BODY, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
+pub use limits::{MAX_BODY, MAX_OWNED_BYTES, MAX_OWNED_BYTES_OF_ALL_ROOMS, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
 pub use metrics::RoomMetrics;
+pub use replica_totals::ReplicaTotals;
 pub use residency::{
     RESIDENCY_TOPIC, Residency, ResidencyGrant, ResidencyLink, ResidencyNode, ResidencyPolicy,
 };

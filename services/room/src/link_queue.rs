@@ -1,9 +1,9 @@
 //! The link event queue: link events that wait for one room. One task reads the events of all links and must
 //! never wait for a room, so each room has a bounded queue, in order. When a node sends more than the room
-//! handles, lossy messages are dropped first. Then the queue overflows for that node: the room is closed to
-//! it and opened again, so that both ends exchange snapshots. Events of other nodes are not affected.
+//! handles, lossy messages are dropped first. Then the queue overflows for the node that has most in it, whoever sent last: the
+//! room is closed to it and opened again, so that both ends exchange snapshots. Events of other nodes are not affected.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message as _;
 use systir_proto::cluster::v1::RoomMessage;
@@ -79,10 +79,24 @@ pub enum Queued {
     Ended,
 }
 
+/// An event in the queue.
+#[derive(Debug)]
+struct Waiting {
+    /// What a message counts.
+    bytes: usize,
+    event: RoomLinkEvent,
+}
+
+impl Waiting {
+    fn is_message(&self) -> bool {
+        matches!(self.event, RoomLinkEvent::Message { .. })
+    }
+}
+
 /// The queue of one room.
 #[derive(Debug, Default)]
 pub struct LinkEventQueue {
-    queue: VecDeque<(usize, RoomLinkEvent)>,
+    queue: VecDeque<Waiting>,
     messages: usize,
     bytes: usize,
     /// Nodes whose messages are dropped until the room is reopened to them.
@@ -98,13 +112,17 @@ impl LinkEventQueue {
         }
         let RoomLinkEvent::Message { node, body } = &event else {
             if self.queue.len() - self.messages >= MAX_LINK_EVENTS {
-                self.overflow(event.node().to_owned());
-                return Queued::Kept;
+                let most = self.node_with_most(event.node(), 1, |event| usize::from(!event.is_message()));
+                let pushing = most == event.node();
+                self.overflow(most);
+                if pushing {
+                    return Queued::Kept;
+                }
             }
             if matches!(event, RoomLinkEvent::Opened { .. } | RoomLinkEvent::Down { .. }) {
                 self.overflowed.remove(event.node());
             }
-            self.queue.push_back((0, event));
+            self.queue.push_back(Waiting { bytes: 0, event });
             return Queued::Kept;
         };
         if self.overflowed.contains(node) {
@@ -115,41 +133,56 @@ impl LinkEventQueue {
         if self.messages < MAX_MESSAGES / share && self.bytes + bytes <= MAX_BYTES / share {
             self.messages += 1;
             self.bytes += bytes;
-            self.queue.push_back((bytes, event));
+            self.queue.push_back(Waiting { bytes, event });
             return Queued::Kept;
         }
         if may_be_lost(body) {
             return Queued::Dropped;
         }
-        self.overflow(node.clone());
-        Queued::Kept
+        let most = if self.messages < MAX_MESSAGES {
+            self.node_with_most(node, bytes, |event| event.bytes)
+        } else {
+            self.node_with_most(node, 1, |event| usize::from(event.is_message()))
+        };
+        let pushing = most == *node;
+        self.overflow(most);
+        // Each overflow removes a node's messages, so this ends.
+        if pushing { Queued::Kept } else { self.push(event) }
+    }
+
+    /// The node that has most in the queue, with so much `more` of the one that pushes.
+    fn node_with_most(&self, pushing: &str, more: usize, of: impl Fn(&Waiting) -> usize) -> String {
+        let mut by_node = BTreeMap::from([(pushing, more)]);
+        for waiting in &self.queue {
+            *by_node.entry(waiting.event.node()).or_default() += of(waiting);
+        }
+        let most = by_node.into_iter().max_by_key(|(node, sum)| (*sum, *node == pushing));
+        most.map_or(pushing, |(node, _)| node).to_owned()
     }
 
     /// Removes the node's waiting events: the room will be reopened to it.
     fn overflow(&mut self, node: String) {
-        self.queue.retain(|(_, event)| event.node() != node);
-        let is_message =
-            |(_, event): &&(usize, RoomLinkEvent)| matches!(event, RoomLinkEvent::Message { .. });
-        self.messages = self.queue.iter().filter(is_message).count();
-        self.bytes = self.queue.iter().map(|(bytes, _)| bytes).sum();
-        self.queue.push_back((0, RoomLinkEvent::Overflowed { node: node.clone() }));
+        self.queue.retain(|waiting| waiting.event.node() != node);
+        self.messages = self.queue.iter().filter(|waiting| waiting.is_message()).count();
+        self.bytes = self.queue.iter().map(|waiting| waiting.bytes).sum();
+        self.queue.push_back(Waiting { bytes: 0, event: RoomLinkEvent::Overflowed { node: node.clone() } });
         self.overflowed.insert(node);
     }
 
     /// The next event, in order.
     pub fn pop(&mut self) -> Option<RoomLinkEvent> {
-        let (bytes, event) = self.queue.pop_front()?;
-        if matches!(event, RoomLinkEvent::Message { .. }) {
+        let waiting = self.queue.pop_front()?;
+        if waiting.is_message() {
             self.messages -= 1;
-            self.bytes -= bytes;
+            self.bytes -= waiting.bytes;
         }
-        Some(event)
+        Some(waiting.event)
     }
 
     /// Closes the queue when the room has ended. Returns the unread events.
     pub fn close(&mut self) -> Vec<RoomLinkEvent> {
         self.ended = true;
-        std::mem::take(&mut self.queue).into_iter().map(|(_, event)| event).collect()
+        std::mem::take(&mut self.queue).into_iter().map(|waiting| waiting.event).collect()
     }
 }
 
@@ -236,6 +269,37 @@ mod tests {
         let overflowed = RoomLinkEvent::Overflowed { node: "sto-1".to_owned() };
         let read = [request("osl-1"), overflowed, request("osl-1"), opened("sto-1", 2), request("sto-1")];
         assert_eq!(all(&mut queue), read);
+    }
+
+    #[test]
+    fn a_full_queue_overflows_for_the_node_that_has_most_in_it_whoever_sends_next() {
+        fn large(node: &str) -> RoomLinkEvent {
+            let packet = bytes::Bytes::from(vec![0; MAX_BYTES / 4]);
+            message(node, Body::ReliableData(ReliableData { packet, ..Default::default() }))
+        }
+        fn opens(node: &str) -> RoomLinkEvent {
+            opened(node, 1)
+        }
+        let fills: [(usize, &dyn Fn(&str) -> RoomLinkEvent, usize); 3] =
+            [(MAX_MESSAGES, &request, 100), (4, &large, 1), (MAX_LINK_EVENTS, &opens, 10)];
+        for (capacity, event, of_other) in fills {
+            for last in ["osl-1", "sto-1"] {
+                let mut queue = LinkEventQueue::default();
+                for _ in 0..of_other {
+                    assert_eq!(queue.push(event("osl-1")), Queued::Kept);
+                }
+                for _ in of_other..capacity {
+                    assert_eq!(queue.push(event("sto-1")), Queued::Kept);
+                }
+                assert_eq!(queue.push(event(last)), Queued::Kept);
+                let left = of_other + usize::from(last == "osl-1");
+                let read = all(&mut queue);
+                let of = |node: &str| read.iter().filter(|read| **read == event(node)).count();
+                assert_eq!((of("osl-1"), of("sto-1")), (left, 0), "{last} is the last of {capacity}");
+                assert!(read.contains(&RoomLinkEvent::Overflowed { node: "sto-1".to_owned() }));
+                assert_eq!(read.len(), left + 1);
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What a replica stores of one node's participants.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use crate::limits::{MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES, RECORD_BYTES};
+use crate::limits::{
+    MAX_OWNED_BYTES, MAX_OWNED_BYTES_OF_ALL_ROOMS, MAX_PARTICIPANTS, MAX_TOMBSTONES, RECORD_BYTES,
+};
+use crate::replica_totals::OwnedBytes;
 use crate::update::{ParticipantRecord, RecordState};
 use crate::version::ParticipantVersion;
 use crate::{Identity, Sid};
@@ -41,7 +46,7 @@ impl StoredRecord {
 }
 
 /// What a record counts for [`MAX_OWNED_BYTES`].
-pub(crate) fn record_bytes(record: &ParticipantRecord) -> usize {
+fn record_bytes(record: &ParticipantRecord) -> usize {
     let body = if let RecordState::Live(body) = &record.state { body.len() } else { 0 };
     let ticket = record.ticket.as_ref().map_or(0, Bytes::len);
     RECORD_BYTES + record.sid.len() + record.identity.len() + body + ticket
@@ -55,7 +60,7 @@ pub(crate) struct OwnedRecords {
     floor: u64,
     live: usize,
     /// Bytes of all records.
-    bytes: usize,
+    bytes: OwnedBytes,
     records: FxHashMap<Sid, StoredRecord>,
     /// Removed and lost participants, oldest write first.
     tombstones: BTreeSet<(u64, Sid)>,
@@ -65,8 +70,9 @@ pub(crate) struct OwnedRecords {
 pub(crate) type Touched = Vec<(Sid, Identity)>;
 
 impl OwnedRecords {
-    pub(crate) fn new(incarnation: u64) -> Self {
-        Self { incarnation, ..Self::default() }
+    /// None yet. `total`: what all rooms store of the node.
+    pub(crate) fn new(incarnation: u64, total: Arc<AtomicUsize>) -> Self {
+        Self { incarnation, bytes: OwnedBytes::new(total), ..Self::default() }
     }
 
     pub(crate) fn get(&self, sid: &str) -> Option<&StoredRecord> {
@@ -83,7 +89,19 @@ impl OwnedRecords {
         let kept = stored.map_or(0, |stored| stored.bytes(&record.sid));
         // A write without a ticket keeps the stored one.
         let ticket = if record.ticket.is_none() { stored.map_or(0, StoredRecord::ticket_bytes) } else { 0 };
-        self.bytes - kept + record_bytes(record) + ticket > MAX_OWNED_BYTES
+        self.is_too_much_instead(kept, record_bytes(record) + ticket)
+    }
+
+    /// Would this snapshot be too much?
+    pub(crate) fn is_snapshot_too_much(&self, records: &[ParticipantRecord]) -> bool {
+        self.is_too_much_instead(self.bytes.here(), records.iter().map(record_bytes).sum())
+    }
+
+    /// Would so many bytes be too much in place of those that are dropped?
+    fn is_too_much_instead(&self, dropped: usize, more: usize) -> bool {
+        let with = |bytes: usize| bytes.saturating_sub(dropped) + more;
+        with(self.bytes.here()) > MAX_OWNED_BYTES
+            || with(self.bytes.everywhere()) > MAX_OWNED_BYTES_OF_ALL_ROOMS
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = (&Sid, &StoredRecord)> {
@@ -201,7 +219,7 @@ impl OwnedRecords {
         while self.tombstones.len() > MAX_TOMBSTONES {
             let Some((_, sid)) = self.tombstones.pop_first() else { break };
             if let Some(stored) = self.records.remove(&sid) {
-                self.bytes -= stored.bytes(&sid);
+                self.bytes.remove(stored.bytes(&sid));
                 dropped.push((sid, stored.identity));
             }
         }
@@ -210,7 +228,7 @@ impl OwnedRecords {
 
     fn insert(&mut self, sid: Sid, stored: StoredRecord) {
         self.remove(&sid);
-        self.bytes += stored.bytes(&sid);
+        self.bytes.add(stored.bytes(&sid));
         match stored.presence {
             Presence::Live(_) => self.live += 1,
             Presence::Removed | Presence::Lost => {
@@ -222,7 +240,7 @@ impl OwnedRecords {
 
     fn remove(&mut self, sid: &str) -> Option<StoredRecord> {
         let stored = self.records.remove(sid)?;
-        self.bytes -= stored.bytes(sid);
+        self.bytes.remove(stored.bytes(sid));
         match stored.presence {
             Presence::Live(_) => self.live = self.live.saturating_sub(1),
             Presence::Removed | Presence::Lost => {

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::check::check;
 use crate::error::{LocalError, MergeError};
-use crate::limits::{MAX_AHEAD_MS, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
+use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS, MAX_RECORDS};
 use crate::metadata::MetadataRegister;
-use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched, record_bytes};
+use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
+use crate::replica_totals::ReplicaTotals;
 use crate::update::{Applied, Change, Participant, ParticipantRecord, RecordState, Update};
 use crate::version::ParticipantVersion;
 use crate::{Identity, NodeName, Sid};
@@ -30,6 +32,8 @@ pub struct RoomState {
     register: MetadataRegister,
     /// Nodes to which a link has opened, and whose snapshot over it is still awaited.
     announcing: BTreeSet<NodeName>,
+    /// What all rooms store of other nodes.
+    totals: Arc<ReplicaTotals>,
 }
 
 /// The participant that the replica shows for an identity, and its body.
@@ -39,9 +43,14 @@ impl RoomState {
     /// An empty replica on this node. `incarnation` must differ from that of any earlier replica of the room
     /// on this node, so it should be random.
     pub fn new(node: impl Into<NodeName>, incarnation: u64) -> Self {
+        Self::with_totals(node, incarnation, Arc::default())
+    }
+
+    /// The same, as one of several rooms whose replicas are bounded together for each other node.
+    pub fn with_totals(node: impl Into<NodeName>, incarnation: u64, totals: Arc<ReplicaTotals>) -> Self {
         let node = node.into();
         let register = MetadataRegister::new(node.clone(), incarnation);
-        let owners = BTreeMap::from([(node.clone(), OwnedRecords::new(incarnation))]);
+        let owners = BTreeMap::from([(node.clone(), OwnedRecords::new(incarnation, Arc::default()))]);
         Self {
             node,
             incarnation,
@@ -51,6 +60,7 @@ impl RoomState {
             sids: BTreeMap::new(),
             register,
             announcing: BTreeSet::new(),
+            totals,
         }
     }
 
@@ -162,7 +172,12 @@ impl RoomState {
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
-                if self.owners.get(from).is_some_and(|known| known.is_too_much(&record)) {
+                let nothing = || OwnedRecords::new(incarnation, self.totals.of(from));
+                let too_much = match self.owners.get(from) {
+                    Some(known) => known.is_too_much(&record),
+                    None => nothing().is_too_much(&record),
+                };
+                if too_much {
                     return Err(MergeError::TooMuch { from: owner });
                 }
                 Ok(self.merge_one(&owner, incarnation, seq, record).into())
@@ -170,11 +185,15 @@ impl RoomState {
             Update::Snapshot { owner, incarnation, seq, mut records } => {
                 self.check_owner(from, &owner)?;
                 let live = records.iter().filter(|r| matches!(r.state, RecordState::Live(_))).count();
-                // An honest node has some tombstones beyond the limit while it has not dropped them.
-                if live > MAX_PARTICIPANTS || records.len() > MAX_PARTICIPANTS + 2 * MAX_TOMBSTONES {
+                if live > MAX_PARTICIPANTS || records.len() > MAX_RECORDS {
                     return Err(MergeError::TooMany { from: from.to_owned() });
                 }
-                if records.iter().map(record_bytes).sum::<usize>() > MAX_OWNED_BYTES {
+                let nothing = || OwnedRecords::new(incarnation, self.totals.of(&owner));
+                let too_much = match self.owners.get(&owner) {
+                    Some(known) => known.is_snapshot_too_much(&records),
+                    None => nothing().is_snapshot_too_much(&records),
+                };
+                if too_much {
                     return Err(MergeError::TooMuch { from: from.to_owned() });
                 }
                 let announced = self.announcing.remove(&owner);
@@ -399,10 +418,11 @@ impl RoomState {
         let before: Vec<(Identity, Visible)> =
             identities.into_iter().map(|identity| (identity.clone(), self.visible(&identity))).collect();
 
-        let mut owner = self.owners.remove(node).unwrap_or_else(|| OwnedRecords::new(incarnation));
+        let nothing = || OwnedRecords::new(incarnation, self.totals.of(node));
+        let mut owner = self.owners.remove(node).unwrap_or_else(nothing);
         let mut touched = Touched::new();
         if restarted {
-            touched = std::mem::replace(&mut owner, OwnedRecords::new(incarnation)).into_touched();
+            touched = std::mem::replace(&mut owner, nothing()).into_touched();
         }
         touched.extend(change(&mut owner));
         touched.extend(owner.drop_old_tombstones());

@@ -2,7 +2,9 @@ use systir_documents::next_join_number;
 use systir_reason::Reason;
 
 use super::*;
-use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
+use crate::limits::{
+    MAX_AHEAD_MS, MAX_BODY, MAX_OWNED_BYTES, MAX_OWNED_BYTES_OF_ALL_ROOMS, MAX_PARTICIPANTS, MAX_TOMBSTONES,
+};
 
 /// A clock for which no update is in the future.
 const ANY_TIME: u64 = u64::MAX;
@@ -88,6 +90,50 @@ fn one_node_makes_another_store_a_bounded_number_of_bytes_in_single_updates_and_
         |number| ParticipantRecord { state: RecordState::Removed, ticket: None, ..join_of(number, body("")) };
     let refused = cph.apply("osl-1", snapshot((20_000..30_000).map(left).collect()), NOW).unwrap_err();
     assert_eq!(refused, MergeError::TooMany { from: "osl-1".into() });
+}
+
+#[test]
+fn one_node_makes_another_store_a_bounded_number_of_bytes_over_all_rooms() {
+    const ROOMS: usize = 40;
+    let large = Bytes::from(vec![0; MAX_BODY]);
+    let totals = Arc::<ReplicaTotals>::default();
+    let mut rooms: Vec<_> = (0..ROOMS).map(|_| RoomState::with_totals("cph-1", 1, totals.clone())).collect();
+    let too_much = MergeError::TooMuch { from: "sto-1".into() };
+    let single = |number: usize| {
+        let (seq, record) = (number as u64 + 1, join_of(number, large.clone()));
+        Update::Participant { owner: "sto-1".into(), incarnation: 7, seq, record }
+    };
+    let snapshot = |owner: &str| {
+        let records =
+            (0..MAX_OWNED_BYTES / MAX_BODY - 1).map(|number| join_of(number, large.clone())).collect();
+        Update::Snapshot { owner: owner.into(), incarnation: 7, seq: 1, records }
+    };
+    let (mut stored, mut refused) = (0, 0);
+    for (number, room) in rooms.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            match room.apply("sto-1", snapshot("sto-1"), NOW) {
+                Ok(_) => stored += MAX_OWNED_BYTES - 2 * MAX_BODY,
+                Err(error) => {
+                    assert_eq!(error, too_much);
+                    refused += 1;
+                }
+            }
+        }
+        // As many more as fit.
+        while room.apply("sto-1", single(1_000 + stored / MAX_BODY), NOW).is_ok() {
+            stored += MAX_BODY;
+        }
+    }
+    assert!(refused > 0 && stored <= MAX_OWNED_BYTES_OF_ALL_ROOMS, "{stored} bytes");
+    assert!(stored > MAX_OWNED_BYTES_OF_ALL_ROOMS / 2, "{stored} bytes");
+    let last = rooms.last_mut().unwrap();
+    assert_eq!(last.apply("sto-1", single(9_000), NOW).unwrap_err(), too_much);
+    // Another node is not affected.
+    assert!(!last.apply("osl-1", snapshot("osl-1"), NOW).unwrap().changes.is_empty());
+    // Rooms that end leave space.
+    rooms.drain(..ROOMS / 2);
+    let last = rooms.last_mut().unwrap();
+    assert_eq!(last.apply("sto-1", single(9_000), NOW).unwrap().changes.len(), 1);
 }
 
 #[test]

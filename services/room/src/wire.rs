@@ -4,6 +4,7 @@ use prost::Message as _;
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_update::Body;
 
+use crate::limits::MAX_RECORDS;
 use crate::{MetadataVersion, ParticipantRecord, ParticipantVersion, RecordState, Update};
 
 /// Encodes an update for a link.
@@ -41,7 +42,26 @@ pub fn encode(update: &Update) -> bytes::Bytes {
     wire::RoomUpdate { body: Some(body) }.encode_to_vec().into()
 }
 
-/// Decodes an update from a link. None when it is malformed or unknown to this version.
+/// Fields of a write other than its records, at most.
+const OTHER_FIELDS: usize = 16;
+
+/// Has an encoded update more records than a node may have? Asked before it is decoded, since an empty record of two bytes takes
+/// a hundred in memory.
+fn has_too_many_records(bytes: &[u8]) -> bool {
+    let mut left = MAX_RECORDS + OTHER_FIELDS;
+    for field in systir_proto::fields(bytes) {
+        let Ok((_, content)) = field else { return true };
+        for _ in systir_proto::fields(content) {
+            left = match left.checked_sub(1) {
+                Some(left) => left,
+                None => return true,
+            };
+        }
+    }
+    false
+}
+
+/// Decodes an update from a link. None when it is malformed, has too many records, or is unknown to this version.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| ParticipantRecord {
@@ -51,6 +71,9 @@ pub fn decode(bytes: &[u8]) -> Option<Update> {
         state: record.body.map_or(RecordState::Removed, RecordState::Live),
         ticket: Some(record.ticket).filter(|ticket| !ticket.is_empty()),
     };
+    if has_too_many_records(bytes) {
+        return None;
+    }
     match wire::RoomUpdate::decode(bytes).ok()?.body? {
         Body::Write(mut write) if !write.snapshot => {
             let one = write.records.pop().filter(|_| write.records.is_empty())?;
@@ -72,5 +95,25 @@ pub fn decode(bytes: &[u8]) -> Option<Update> {
             },
             value: metadata.value,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_with_more_records_than_a_node_may_have_is_not_decoded() {
+        let snapshot = |records| {
+            let records = vec![wire::StateRecord::default(); records];
+            let owner = "sto-1".to_owned();
+            let write = wire::StateWrite { owner, incarnation: 1, seq: 1, snapshot: true, records };
+            wire::RoomUpdate { body: Some(Body::Write(write)) }.encode_to_vec()
+        };
+        assert!(decode(&snapshot(MAX_RECORDS)).is_some());
+        assert!(decode(&snapshot(MAX_RECORDS + OTHER_FIELDS)).is_none());
+        assert!(decode(&snapshot(1_000_000)).is_none());
+        // One message may repeat the write, which adds its records.
+        assert!(decode(&snapshot(MAX_RECORDS / 2 + 10).repeat(2)).is_none());
     }
 }

@@ -13,6 +13,7 @@ use systir_identity::{Credentials, HandshakeRole, NodeHandshake, NodeKeyProof, a
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{Hello, SessionMessage};
+use systir_version::VersionRange;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -26,8 +27,11 @@ use crate::Target;
 /// The id of the link that [`hello`] opens.
 pub const LINK: [u8; 16] = [9; 16];
 
-/// Length of the answer to an accepted proof: a code and the proof of the other node.
-const ACCEPTED: usize = 65;
+/// Length of the answer to an accepted proof: a code, and the proof and the versions of the other node.
+pub const ACCEPTED: usize = ACCEPTED_UNSTATED + 4;
+
+/// The same without versions.
+pub const ACCEPTED_UNSTATED: usize = 65;
 
 /// The window of a stream in RFC 9113, so that the test decides what it reads.
 const STREAM_WINDOW: u32 = 65_535;
@@ -39,6 +43,7 @@ pub struct HostileNode {
     /// Its node key.
     pub key: SigningKey,
     address: IpAddr,
+    protocols: &'static [&'static [u8]],
     endpoint: quinn::Endpoint,
     out: mpsc::Sender<SessionMessage>,
     stream: Option<Streaming<SessionMessage>>,
@@ -64,6 +69,15 @@ pub fn hello(claimed: &str) -> Hello {
     }
 }
 
+/// Did both ends agree to state their versions?
+fn states_versions(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(alpn::GRPC_WITH_VERSIONS)
+}
+
+fn accepted(states_versions: bool) -> usize {
+    if states_versions { ACCEPTED } else { ACCEPTED_UNSTATED }
+}
+
 impl HostileNode {
     /// A node that dials from 127.0.0.1.
     ///
@@ -80,7 +94,15 @@ impl HostileNode {
     pub fn at(address: IpAddr, credentials: Credentials, key: SigningKey) -> Result<Self> {
         let endpoint = quinn::Endpoint::client(SocketAddr::new(address, 0))?;
         let (out, _) = mpsc::channel(1);
-        Ok(Self { credentials, key, address, endpoint, out, stream: None, quic: Vec::new() })
+        let protocols = &[alpn::GRPC_WITH_VERSIONS];
+        Ok(Self { credentials, key, address, protocols, endpoint, out, stream: None, quic: Vec::new() })
+    }
+
+    /// From now on it speaks as nodes of before versions were stated.
+    #[must_use]
+    pub fn without_versions(mut self) -> Self {
+        self.protocols = alpn::GRPC_UNSTATED;
+        self
     }
 
     /// A TLS connection to the gRPC port, and this node's proof for it.
@@ -88,7 +110,7 @@ impl HostileNode {
     /// # Errors
     /// When the other node ends the handshake.
     pub async fn tls(&self, to: impl Into<Target>) -> io::Result<(TlsStream<TcpStream>, NodeKeyProof)> {
-        self.tls_with(to, alpn::GRPC_UNSTATED).await
+        self.tls_with(to, self.protocols).await
     }
 
     /// The same with other application protocols.
@@ -118,14 +140,17 @@ impl HostileNode {
         Ok((stream, proof))
     }
 
-    /// Sends a proof on a connection. Returns the answer, which is short when it is a refusal.
+    /// Sends a proof on a connection, with the versions of this release if both ends state theirs. Returns the answer, which is
+    /// short when it is a refusal.
     ///
     /// # Errors
     /// When it cannot be sent.
     pub async fn send_proof(stream: &mut TlsStream<TcpStream>, proof: &NodeKeyProof) -> io::Result<Vec<u8>> {
-        stream.write_all(proof).await?;
+        let states_versions = states_versions(stream);
+        let versions = states_versions.then(|| VersionRange::OWN.to_bytes());
+        stream.write_all(&[&proof[..], versions.as_ref().map_or(&[], |bytes| &bytes[..])].concat()).await?;
         // Not more than the answer: messages of HTTP/2 follow.
-        let (mut answer, mut length) = (vec![0; ACCEPTED], 0);
+        let (mut answer, mut length) = (vec![0; accepted(states_versions)], 0);
         // A refusal ends the connection, with or without an error.
         while let Some(rest) = answer.get_mut(length..)
             && let Ok(more @ 1..) = stream.read(rest).await
@@ -157,7 +182,7 @@ impl HostileNode {
         let label = b"EXPERIMENTAL systir.org/connection/v1";
         stream.get_ref().1.export_keying_material(&mut secret, label, None)?;
         let answer = Self::send_proof(&mut stream, &proof).await?;
-        ensure!(answer.len() == ACCEPTED, "the proof was refused: {answer:?}");
+        ensure!(answer.len() == accepted(states_versions(&stream)), "the proof was refused: {answer:?}");
         let mut stream = Some(hyper_util::rt::TokioIo::new(stream));
         let connect = move |_| std::future::ready(stream.take().ok_or_else(|| io::Error::other("only once")));
         let endpoint = Endpoint::from_static("http://x").initial_stream_window_size(STREAM_WINDOW);
@@ -239,6 +264,12 @@ impl HostileNode {
     /// When the link has ended.
     pub async fn send(&self, body: Body) -> Result<()> {
         Ok(self.out.send(SessionMessage { body: Some(body) }).await?)
+    }
+
+    /// Sends messages of its present link, for a task of its own.
+    #[must_use]
+    pub fn sender(&self) -> mpsc::Sender<SessionMessage> {
+        self.out.clone()
     }
 
     /// The next message about rooms or the link itself. None once the link has ended.

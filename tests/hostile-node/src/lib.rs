@@ -1,6 +1,7 @@
 //! A node whose code an attacker controls, for tests. It has the certificate and the node key that the test gives it,
 //! and speaks the gRPC and QUIC of nodes with code of its own: nothing of the crates that it attacks, beside the
-//! messages, keys and certificates. It states no versions, as nodes of before versions were stated.
+//! messages, keys, certificates and versions. It states the versions of this release; [`HostileNode::without_versions`]
+//! speaks as nodes of before versions were stated.
 //!
 //! This crate has no script: the test says what the node claims, asks, tells and answers.
 //!
@@ -10,7 +11,7 @@
 mod dial;
 mod serve;
 
-pub use dial::{HostileNode, LINK, hello};
+pub use dial::{ACCEPTED, ACCEPTED_UNSTATED, HostileNode, LINK, hello};
 pub use serve::serve;
 
 use std::net::SocketAddr;

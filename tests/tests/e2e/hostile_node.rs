@@ -3,6 +3,7 @@
 //! does not approve, and meetings go on. The kernel counts the packets, outside of every node.
 
 mod home;
+mod neighbour;
 mod script;
 mod spill_node;
 mod unapproved;

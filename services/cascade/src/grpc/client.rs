@@ -73,28 +73,29 @@ impl Clients {
         channels.remove(&(peer.id.clone(), peer.grpc));
     }
 
-    /// A client for streams on a new connection of its own, which is never dialled again.
-    pub(crate) async fn own(
-        &self,
-        peer: &PeerAddress,
-    ) -> Result<(ClusterClient<Channel>, Arc<NodeConnection>), String> {
+    /// A new connection of its own, which is never dialled again.
+    pub(crate) async fn own(&self, peer: &PeerAddress) -> Result<(Channel, Arc<NodeConnection>), String> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.dialler.connect(&peer.id, peer.grpc)).await;
         let stream = stream.map_err(|_| "no gRPC connection within 2 s".to_owned())?;
         let stream = stream.map_err(|error| causes(&error))?;
         let connection = stream.connection().clone();
-        Ok((on_stream(stream).await?, connection))
+        Ok((channel_on(stream).await?, connection))
     }
 }
 
 /// A client for streams on a connection that is open.
 pub(super) async fn on_stream(stream: DialledStream) -> Result<ClusterClient<Channel>, String> {
+    channel_on(stream).await.map(|channel| client(channel, MAX_STREAM_MESSAGE))
+}
+
+async fn channel_on(stream: DialledStream) -> Result<Channel, String> {
     let mut stream = Some(TokioIo::new(stream));
     let connect = move |_| {
         let stream = stream.take().ok_or_else(|| io::Error::other("the connection has ended"));
         std::future::ready(stream)
     };
     let channel = endpoint().connect_with_connector(tower::service_fn(connect)).await;
-    channel.map(|channel| client(channel, MAX_STREAM_MESSAGE)).map_err(|error| causes(&error))
+    channel.map_err(|error| causes(&error))
 }
 
 fn endpoint() -> Endpoint {

@@ -17,9 +17,11 @@ use tonic::transport::server::Connected;
 /// Bytes that only the two ends of a connection know, from its TLS exporter.
 pub(crate) type ConnectionSecret = [u8; 32];
 
-/// Sessions and signalling streams of one connection of which this node reads the first message, at most: what a peer sends there is
-/// held before anything is decided.
-const UNSTARTED: usize = 8;
+/// Sessions of one connection of which this node reads the first message, at most: what a peer sends there is held before
+/// anything is decided.
+const UNSTARTED_SESSIONS: usize = 1;
+/// The same for signalling. An honest gateway sends the first message with the request.
+const UNSTARTED_SIGNALLING: usize = 2;
 
 /// A connection whose peer has proven its identity. Every request on it has it as an extension.
 pub(crate) struct NodeConnection {
@@ -31,8 +33,10 @@ pub(crate) struct NodeConnection {
     until: watch::Sender<SystemTime>,
     /// Cancelled when the connection has ended or is to end.
     pub(super) closed: CancellationToken,
-    /// Sessions and signalling streams whose first message this node reads.
-    pub(crate) unstarted: Semaphore,
+    /// Sessions whose first message this node reads.
+    pub(crate) unstarted_sessions: Semaphore,
+    /// Signalling streams whose first message this node reads.
+    pub(crate) unstarted_signalling: Semaphore,
     reason: OnceLock<DownReason>,
 }
 
@@ -51,7 +55,8 @@ impl NodeConnection {
             peer: Mutex::new(peer),
             until: watch::Sender::new(until),
             closed: CancellationToken::new(),
-            unstarted: Semaphore::new(UNSTARTED),
+            unstarted_sessions: Semaphore::new(UNSTARTED_SESSIONS),
+            unstarted_signalling: Semaphore::new(UNSTARTED_SIGNALLING),
             reason: OnceLock::new(),
         }
     }

@@ -9,7 +9,7 @@ use systir_identity::{HandshakeRole, ProvenIdentity, SpiffeId};
 
 /// Connections that this node accepts from one peer, at most. An honest peer has few: one for calls, one for the
 /// link, and for a moment those that replace them.
-pub(crate) const MAX_ACCEPTED: usize = 16;
+pub(crate) const MAX_ACCEPTED: usize = 8;
 
 /// The gRPC connections of this node.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
 use crate::grpc::connection::NodeConnection;
-use crate::open_flows::OpenFlows;
+use crate::open_flows::LinkFlows;
 use crate::quic::{LinkSetup, QuicCommand};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) async fn accept(
     mut stream: Streaming<SessionMessage>,
 ) -> Result<SessionQueue<Result<SessionMessage, Status>>, Status> {
     let first = async {
-        let _reading = connection.unstarted.acquire().await.ok();
+        let _reading = connection.unstarted_sessions.acquire().await.ok();
         stream.message().await
     };
     let first = tokio::time::timeout(HELLO_TIMEOUT, first)
@@ -54,7 +54,7 @@ pub(crate) async fn accept(
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
-    let open_flows = Arc::new(OpenFlows::default());
+    let flows = LinkFlows::default();
     let parity = Parity::of(runtime.authenticator.me(), &peer);
     let setup = LinkSetup {
         number,
@@ -62,7 +62,7 @@ pub(crate) async fn accept(
         peer: identity,
         parity,
         connections,
-        open_flows: open_flows.clone(),
+        flows: flows.clone(),
         stats: Arc::clone(&stats),
         ready,
         data_messages: data_message_sender,
@@ -82,7 +82,7 @@ pub(crate) async fn accept(
         out,
         stream,
         data_messages,
-        open_flows,
+        flows,
         ended,
         stats,
     };

@@ -7,7 +7,8 @@ use super::session_queue;
 use super::table::{LinkState, PeerEntry};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
-use crate::open_flows::OpenFlows;
+use crate::grpc::sessions;
+use crate::open_flows::LinkFlows;
 use crate::peer_address::PeerAddress;
 use crate::quic::{LinkSetup, QuicCommand};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -168,12 +169,11 @@ async fn dial_once(
 ) -> Result<NewLink, DialError> {
     let me = runtime.authenticator.me();
     let id: [u8; 16] = rand::random();
-    let (mut client, connection) = runtime.clients.own(address).await?;
+    let (channel, connection) = runtime.clients.own(address).await?;
     let (out, messages) = session_queue::requests();
     let hello = hello(me, id, runtime.connections);
     out.send(Body::Hello(hello));
-    let response = client.session(messages).await;
-    let mut stream = response?.into_inner();
+    let mut stream = sessions::open(channel, messages).await?;
     let first = stream.message().await?;
     let Some(SessionMessage { body: Some(Body::Hello(hello)) }) = first else {
         return Err("the first message was not Hello".to_owned().into());
@@ -188,7 +188,7 @@ async fn dial_once(
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
-    let open_flows = Arc::new(OpenFlows::default());
+    let flows = LinkFlows::default();
     let parity = Parity::of(me, &address.id);
     let setup = LinkSetup {
         number,
@@ -196,7 +196,7 @@ async fn dial_once(
         peer: connection.peer(),
         parity,
         connections: runtime.connections,
-        open_flows: open_flows.clone(),
+        flows: flows.clone(),
         stats: Arc::clone(&stats),
         ready,
         data_messages: data_message_sender,
@@ -216,7 +216,7 @@ async fn dial_once(
         out,
         stream,
         data_messages,
-        open_flows,
+        flows,
         ended,
         stats,
     })

@@ -4,9 +4,8 @@
 
 use crate::event::LinkRoomKey;
 use crate::flow::{FlowId, Parity};
-use crate::open_flows::OpenFlows;
+use crate::open_flows::LinkFlows;
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 use systir_proto::cluster::v1::{Subscribe, Unsubscribe};
 
 /// Rooms on one link, at most.
@@ -22,7 +21,7 @@ pub(crate) struct LinkRooms {
     /// Of the flows that this node chooses.
     own: Parity,
     /// The flows of all open rooms.
-    flows: Arc<OpenFlows>,
+    flows: LinkFlows,
 }
 
 /// What a request for a room is based on.
@@ -39,9 +38,14 @@ struct RoomEntry {
     /// Number of the pending decision of this node's policy.
     decision: Option<u64>,
     open: bool,
-    /// The peer's subscriptions: a layer of a track, and the flow for its packets.
-    subscribed: FxHashMap<(String, u32), FlowId>,
+    /// The peer's subscriptions.
+    subscribed: Subscriptions,
+    /// This node's subscriptions.
+    own: Subscriptions,
 }
+
+/// The layers of tracks that a node subscribed to, and the flows for their packets.
+type Subscriptions = FxHashMap<(String, u32), FlowId>;
 
 /// How a room changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +61,8 @@ pub(crate) enum RoomChange {
 }
 
 impl LinkRooms {
-    /// No rooms. `own` is the parity of the flows that this node chooses; `flows` are those on which the link may send media.
-    pub(crate) fn new(own: Parity, flows: Arc<OpenFlows>) -> Self {
+    /// No rooms. `own` is the parity of the flows that this node chooses.
+    pub(crate) fn new(own: Parity, flows: LinkFlows) -> Self {
         Self { rooms: FxHashMap::default(), last_decision: 0, own, flows }
     }
 
@@ -95,14 +99,17 @@ impl LinkRooms {
     /// The room was refused, or closed by either node. A pending decision about it becomes void.
     pub(crate) fn close(&mut self, key: &str) -> RoomChange {
         let Some(room) = self.rooms.remove(key) else { return RoomChange::Unchanged };
-        self.flows.remove(room.subscribed.into_values());
+        self.flows.sent.remove(room.subscribed.into_values());
+        self.flows.received.remove(room.own.into_values());
         if room.open || room.requested.is_some() { RoomChange::Closed } else { RoomChange::Unchanged }
     }
 
     /// The link has ended.
     pub(crate) fn close_all(&mut self) {
-        let rooms = std::mem::take(&mut self.rooms);
-        self.flows.remove(rooms.into_values().flat_map(|room| room.subscribed.into_values()));
+        for room in std::mem::take(&mut self.rooms).into_values() {
+            self.flows.sent.remove(room.subscribed.into_values());
+            self.flows.received.remove(room.own.into_values());
+        }
     }
 
     /// The peer subscribes to a layer of a track of an open room. False when the peer cannot have chosen its flow, or it is
@@ -115,17 +122,32 @@ impl LinkRooms {
         if room.subscribed.get(&track) == Some(&flow) {
             return true;
         }
-        if !self.flows.insert(flow) {
+        if !self.flows.sent.insert(flow) {
             return false;
         }
-        self.flows.remove(room.subscribed.insert(track, flow));
+        self.flows.sent.remove(room.subscribed.insert(track, flow));
         true
+    }
+
+    /// This node subscribes to a layer of a track of an open room: media of its flow is expected from now on.
+    pub(crate) fn subscribe_self(&mut self, key: &str, subscribe: &Subscribe) {
+        let Some(room) = self.rooms.get_mut(key).filter(|room| room.open) else { return };
+        let flow = FlowId::from_raw(subscribe.flow).filter(|flow| flow.parity() == self.own);
+        let Some(flow) = flow.filter(|flow| self.flows.received.insert(*flow)) else { return };
+        let track = (subscribe.track_sid.clone(), subscribe.layer);
+        self.flows.received.remove(room.own.insert(track, flow));
+    }
+
+    /// This node ends a subscription.
+    pub(crate) fn unsubscribe_self(&mut self, key: &str, unsubscribe: &Unsubscribe) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        self.flows.received.remove(room.own.remove(&(unsubscribe.track_sid.clone(), unsubscribe.layer)));
     }
 
     /// The peer ends a subscription.
     pub(crate) fn unsubscribe(&mut self, key: &str, unsubscribe: &Unsubscribe) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        self.flows.remove(room.subscribed.remove(&(unsubscribe.track_sid.clone(), unsubscribe.layer)));
+        self.flows.sent.remove(room.subscribed.remove(&(unsubscribe.track_sid.clone(), unsubscribe.layer)));
     }
 
     /// The peer requests the room: the number of the decision to make. None when the key is invalid or
@@ -189,7 +211,7 @@ mod tests {
     }
 
     fn rooms() -> LinkRooms {
-        LinkRooms::new(Parity::Greater, Arc::default())
+        LinkRooms::new(Parity::Greater, LinkFlows::default())
     }
 
     fn epoch(epoch: u64) -> RoomVersion {
@@ -239,8 +261,8 @@ mod tests {
 
     #[test]
     fn a_flow_is_open_with_its_room_and_belongs_to_one_track() {
-        let flows = Arc::new(OpenFlows::default());
-        let mut known = KnownOpenFlows::of(flows.clone());
+        let flows = LinkFlows::default();
+        let mut known = KnownOpenFlows::of(flows.sent.clone());
         let mut rooms = LinkRooms::new(Parity::Greater, flows);
         let mut is_open = |number: u32| {
             known.refresh();
@@ -266,6 +288,35 @@ mod tests {
         assert!(!is_open(2) && is_open(3));
         rooms.close(&key());
         assert!(!is_open(3));
+    }
+
+    #[test]
+    fn media_is_expected_on_the_flows_that_this_node_subscribed_to_as_long_as_their_rooms_are_open() {
+        let flows = LinkFlows::default();
+        let mut known = KnownOpenFlows::of(flows.received.clone());
+        let mut is_expected = |number: u32| {
+            known.refresh();
+            known.contains(FlowId::from_raw(number << 5 | 1).unwrap())
+        };
+        let mut rooms = LinkRooms::new(Parity::Greater, flows);
+        let subscribe = |track: &str, number: u32| Subscribe {
+            track_sid: track.to_owned(),
+            layer: 0,
+            flow: number << 5 | 1,
+        };
+        rooms.subscribe_self(&key(), &subscribe("TR_a", 1));
+        assert!(!is_expected(1), "the room is not open");
+        rooms.request(&key(), epoch(1));
+        rooms.peer_opened(&key());
+        for (track, number) in [("TR_a", 1), ("TR_b", 2), ("TR_c", 3), ("TR_a", 1)] {
+            rooms.subscribe_self(&key(), &subscribe(track, number));
+        }
+        assert!(is_expected(1) && is_expected(2) && is_expected(3) && !is_expected(4));
+        rooms.subscribe_self(&key(), &subscribe("TR_b", 4));
+        rooms.unsubscribe_self(&key(), &Unsubscribe { track_sid: "TR_c".to_owned(), layer: 0 });
+        assert!(!is_expected(2) && is_expected(4) && !is_expected(3));
+        rooms.close(&key());
+        assert!(!is_expected(1) && !is_expected(4));
     }
 
     proptest! {

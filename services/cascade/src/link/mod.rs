@@ -13,5 +13,5 @@ mod run;
 pub(crate) mod runtime;
 pub(crate) mod send;
 mod session_queue;
-mod state_pace;
+pub(crate) mod state_pace;
 pub(crate) mod table;

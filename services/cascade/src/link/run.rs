@@ -11,7 +11,7 @@ use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
 use crate::grpc::connection::NodeConnection;
-use crate::open_flows::OpenFlows;
+use crate::open_flows::LinkFlows;
 use crate::quic::QuicCommand;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -51,8 +51,7 @@ pub(super) struct NewLink {
     pub(super) out: SessionSender,
     pub(super) stream: Streaming<SessionMessage>,
     pub(super) data_messages: mpsc::Receiver<Bytes>,
-    /// The flows on which media may be sent.
-    pub(super) open_flows: Arc<OpenFlows>,
+    pub(super) flows: LinkFlows,
     pub(super) ended: oneshot::Receiver<DownReason>,
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
@@ -69,7 +68,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         out,
         stream,
         data_messages,
-        open_flows,
+        flows,
         ended,
         stats,
     } = new_link;
@@ -80,7 +79,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         parity,
         outgoing,
         connection,
-        rooms: Mutex::new(LinkRooms::new(parity, open_flows)),
+        rooms: Mutex::new(LinkRooms::new(parity, flows)),
         out,
         stats,
         closed_room_messages: AtomicU64::new(0),
@@ -167,11 +166,14 @@ async fn process(
     let mut decisions = FuturesUnordered::new();
     let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
-    let mut pace = StatePace::new(idle_since);
+    let pace = runtime.paces.of(&link.peer, idle_since);
     let mut open_rooms = tokio::time::interval(ROOM_CHECK_INTERVAL);
     open_rooms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let reads = pace.is_ready(Instant::now());
+        let (reads, ready_at) = {
+            let pace = lock(&pace);
+            (pace.is_ready(Instant::now()), pace.ready_at())
+        };
         let outcome = tokio::select! {
             biased;
             () = link.close.cancelled() => {
@@ -190,8 +192,8 @@ async fn process(
                 request_needed_rooms(runtime, link);
                 closed
             }
-            () = tokio::time::sleep_until(pace.ready_at().into()), if !reads => Ok(()),
-            message = stream.message(), if reads && decisions.len() < MAX_DECISIONS => match pace.read(message, Instant::now()) {
+            () = tokio::time::sleep_until(ready_at.into()), if !reads => Ok(()),
+            message = stream.message(), if reads && decisions.len() < MAX_DECISIONS => match StatePace::read(&pace, message, Instant::now()) {
                 Ok(Some(SessionMessage { body: Some(Body::OpenRoom(open)) })) => {
                     if let Some(decision) = decide_room(runtime, link, open) {
                         decisions.push(decision);

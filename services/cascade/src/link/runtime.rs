@@ -1,5 +1,6 @@
 //! What all link tasks share.
 
+use super::state_pace::StatePaces;
 use super::table::LinkTable;
 use crate::authenticator::Authenticator;
 use crate::event::LinkEvent;
@@ -24,4 +25,6 @@ pub(crate) struct LinkRuntime {
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) table: LinkTable,
+    /// How fast messages of each peer are read.
+    pub(crate) paces: StatePaces,
 }

@@ -36,9 +36,15 @@ pub(crate) fn send(
     body: RoomBody,
 ) -> Result<(), RoomSendError> {
     let link = runtime.table.up(id).ok_or(RoomSendError::NoLink)?;
-    let rooms = lock(&link.rooms);
+    let mut rooms = lock(&link.rooms);
     if !rooms.is_open(room) {
         return Err(RoomSendError::RoomNotOpen);
+    }
+    // Before the peer can know. A message that is handed back is sent again.
+    match &body {
+        RoomBody::Subscribe(subscribe) => rooms.subscribe_self(room, subscribe),
+        RoomBody::Unsubscribe(unsubscribe) => rooms.unsubscribe_self(room, unsubscribe),
+        _ => {}
     }
     let lossy = matches!(body, RoomBody::LossyData(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };

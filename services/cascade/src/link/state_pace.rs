@@ -1,7 +1,12 @@
-//! Bounds how fast a link reads what must be verified: records of participants, tickets and grants are signed. A peer that
-//! sends more is read later, so that its flood takes the time of no other link.
+//! Bounds how fast links read what must be verified: records of participants, tickets and grants are signed. A peer that
+//! sends more is read later, so that its flood takes the time of no other link. A new link of the peer goes on at the pace of the
+//! one before.
 
+use super::established::lock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{RoomMessage, SessionMessage, room_message};
 use tonic::Status;
@@ -13,7 +18,25 @@ const BURST: u32 = 65_536;
 /// One more each.
 const INTERVAL: Duration = Duration::from_micros(250);
 
-/// The pace of one link. The time is an argument.
+/// Peers whose pace is remembered, at most. Those that have paid are forgotten first; no directory lists so many.
+const MAX_PEERS: usize = 1024;
+
+/// The paces of all peers.
+#[derive(Default)]
+pub(crate) struct StatePaces(Mutex<HashMap<SpiffeId, Arc<Mutex<StatePace>>>>);
+
+impl StatePaces {
+    /// The pace of a peer, whichever its links are.
+    pub(super) fn of(&self, peer: &SpiffeId, now: Instant) -> Arc<Mutex<StatePace>> {
+        let mut paces = lock(&self.0);
+        if paces.len() >= MAX_PEERS && !paces.contains_key(peer) {
+            paces.retain(|_, pace| Arc::strong_count(pace) > 1 || lock(pace).paid_at > now);
+        }
+        paces.entry(peer.clone()).or_insert_with(|| Arc::new(Mutex::new(StatePace::new(now)))).clone()
+    }
+}
+
+/// The pace of one peer. The time is an argument.
 pub(super) struct StatePace {
     /// When all that was read is paid for.
     paid_at: Instant,
@@ -26,12 +49,12 @@ impl StatePace {
 
     /// What was read, after it is counted.
     pub(super) fn read(
-        &mut self,
+        pace: &Mutex<Self>,
         read: Result<Option<SessionMessage>, Status>,
         now: Instant,
     ) -> Result<Option<SessionMessage>, Status> {
         if let Ok(Some(message)) = &read {
-            self.count(message, now);
+            lock(pace).count(message, now);
         }
         read
     }
@@ -99,6 +122,28 @@ mod tests {
             }
         }
         assert!((240_000..310_000).contains(&read), "{read} in a minute");
+    }
+
+    #[test]
+    fn a_peer_that_makes_a_new_link_has_no_new_allowance() {
+        let (paces, start) = (StatePaces::default(), Instant::now());
+        let peer = |name: &str| format!("spiffe://nordu.net/relay/{name}").parse::<SpiffeId>().unwrap();
+        let mut read = 0;
+        for _ in 0..100 {
+            let pace = paces.of(&peer("sto-1"), start);
+            while lock(&pace).is_ready(start) {
+                lock(&pace).count(&state(100), start);
+                read += 1;
+            }
+        }
+        assert_eq!(read, BURST + 1);
+        assert!(lock(&paces.of(&peer("osl-1"), start)).is_ready(start), "another peer is not affected");
+        // Many peers are remembered; one that has not paid stays.
+        for number in 0..3 * MAX_PEERS {
+            paces.of(&peer(&format!("n{number}")), start);
+        }
+        assert!(lock(&paces.0).len() <= MAX_PEERS);
+        assert!(!lock(&paces.of(&peer("sto-1"), start)).is_ready(start));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::Parity;
-use crate::open_flows::OpenFlows;
+use crate::open_flows::LinkFlows;
 use crate::stats::LinkStats;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ pub(crate) struct LinkSetup {
     pub(crate) peer: ProvenIdentity,
     pub(crate) parity: Parity,
     pub(crate) connections: u8,
-    /// The flows on which media may be sent.
-    pub(crate) open_flows: Arc<OpenFlows>,
+    /// The flows on which media is sent and passed on.
+    pub(crate) flows: LinkFlows,
     /// Where the thread publishes the link's counters.
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     /// Resolved when all connections are up, with the first end of their certificates, or with the reason why

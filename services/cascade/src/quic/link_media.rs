@@ -4,9 +4,8 @@ use super::connection::LinkConnection;
 use super::flow_table::FlowTable;
 use super::worker_rings::{WorkerRings, priority_of};
 use crate::event::{DownReason, LinkNumber};
-use crate::flow::{FlowId, Parity};
+use crate::flow::FlowId;
 use crate::nack;
-use crate::open_flows::{KnownOpenFlows, OpenFlows};
 use crate::queue::CLASSES;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -23,7 +22,6 @@ pub(super) struct LinkMedia {
     number: LinkNumber,
     connections: Vec<Rc<LinkConnection>>,
     flows: RefCell<FlowTable>,
-    open_flows: RefCell<KnownOpenFlows>,
     pub(super) workers: Rc<WorkerRings>,
     stats: Rc<RefCell<LinkStats>>,
     published: Arc<Mutex<LinkStats>>,
@@ -34,8 +32,7 @@ pub(super) struct LinkMedia {
 impl LinkMedia {
     pub(super) fn new(
         number: LinkNumber,
-        parity: Parity,
-        open_flows: Arc<OpenFlows>,
+        flows: FlowTable,
         connections: Vec<Rc<LinkConnection>>,
         workers: Rc<WorkerRings>,
         stats: Rc<RefCell<LinkStats>>,
@@ -46,8 +43,7 @@ impl LinkMedia {
         Self {
             number,
             connections,
-            flows: RefCell::new(FlowTable::new(parity)),
-            open_flows: RefCell::new(KnownOpenFlows::of(open_flows)),
+            flows: RefCell::new(flows),
             workers,
             stats,
             published,
@@ -60,9 +56,9 @@ impl LinkMedia {
         count(&mut self.stats.borrow_mut());
     }
 
-    /// Passes an arriving packet to its worker.
+    /// Passes an arriving packet to its worker. One of a flow that nobody here subscribed to is dropped.
     pub(super) fn deliver(&self, flow: FlowId, packet: &[u8]) {
-        let worker = self.flows.borrow().receiver(flow);
+        let worker = self.flows.borrow_mut().receiver(flow);
         let delivered = worker.is_some_and(|worker| self.workers.push(worker, self.number, flow, packet));
         self.count(|stats| {
             if delivered {
@@ -137,16 +133,24 @@ impl LinkMedia {
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// Takes over which flows are open. Called before the workers' packets are sent.
+    /// Hands the packets of arriving datagrams over to the workers.
+    pub(super) fn flush_to_workers(&self) {
+        let dropped = self.workers.flush();
+        if dropped > 0 {
+            self.count(|stats| stats.over_share += dropped);
+        }
+    }
+
+    /// Takes over which flows are open. Called before the workers' packets are sent, and before arriving ones are read.
     pub(super) fn refresh_open_flows(&self) {
-        self.open_flows.borrow_mut().refresh();
+        self.flows.borrow_mut().refresh();
     }
 
     /// The connection for a flow that a worker sends. Feedback for the flow will go to that worker. None when the peer chose
     /// the flow and no open room has it.
     pub(super) fn connection_for(&self, flow: FlowId, worker: u8) -> Option<&Rc<LinkConnection>> {
         let mut flows = self.flows.borrow_mut();
-        if flows.is_peers(flow) && !self.open_flows.borrow_mut().contains(flow) {
+        if !flows.may_send(flow) {
             self.count(|stats| stats.closed_flow_packets += 1);
             return None;
         }

@@ -17,9 +17,10 @@ pub(super) async fn run(connection: Rc<LinkConnection>, media: Rc<LinkMedia>) {
             Ok(datagram) => datagram,
             Err(error) => return media.end(DownReason::Quic(error.to_string())),
         };
+        media.refresh_open_flows();
         let more = || connection.quic.read_datagram().now_or_never().and_then(Result::ok);
         for_batch(first, more, |datagram| receive(&connection, &media, &datagram));
-        media.workers.flush();
+        media.flush_to_workers();
         tokio::task::yield_now().await;
     }
 }

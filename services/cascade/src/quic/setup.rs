@@ -4,6 +4,7 @@
 use super::bind::{self, BindRequest};
 use super::command::LinkSetup;
 use super::connection::LinkConnection;
+use super::flow_table::FlowTable;
 use super::link_media::LinkMedia;
 use super::pending_links::{ArrivedConnection, PendingLink};
 use super::state::QuicState;
@@ -187,12 +188,11 @@ fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<(Connection, 
             Rc::new(LinkConnection::new(connection, ceiling, capacity, stats.clone(), now))
         })
         .collect();
-    let LinkSetup { number, parity, open_flows, stats: published, ready, data_messages, down, .. } = setup;
+    let LinkSetup { number, parity, flows, stats: published, ready, data_messages, down, .. } = setup;
     let workers = state.workers.clone();
     let media = LinkMedia::new(
         number,
-        parity,
-        open_flows,
+        FlowTable::new(parity, flows),
         connections.clone(),
         workers,
         stats,

@@ -1,6 +1,7 @@
 //! The rings of all workers, as the QUIC thread uses them.
 
 use super::worker_port::WorkerPort;
+use crate::event::LinkNumber;
 use crate::flow::FlowId;
 use std::cell::RefCell;
 use systir_forwarding::batch::{Batch, Priority};
@@ -13,7 +14,15 @@ pub(super) struct WorkerRings {
 
 struct Ring {
     port: WorkerPort,
-    pending: Option<Batch>,
+    /// Packets of one link.
+    pending: Option<(LinkNumber, Batch)>,
+}
+
+impl Ring {
+    /// Sends the pending batch. Returns how many of its packets are dropped, since its link has no more room in the ring.
+    fn flush(&mut self) -> u64 {
+        self.pending.take().map_or(0, |(link, batch)| self.port.to.send_of(link, batch))
+    }
 }
 
 impl WorkerRings {
@@ -23,21 +32,21 @@ impl WorkerRings {
     }
 
     /// Adds a packet to the pending batch of a worker. False when there is no such worker.
-    pub(super) fn push(&self, worker: u8, link: u32, flow: FlowId, packet: &[u8]) -> bool {
+    pub(super) fn push(&self, worker: u8, link: LinkNumber, flow: FlowId, packet: &[u8]) -> bool {
         let mut rings = self.rings.borrow_mut();
-        let Some(Ring { port, pending }) = rings.get_mut(usize::from(worker)) else { return false };
-        let batch = pending.get_or_insert_with(|| port.to.fresh());
+        let Some(ring) = rings.get_mut(usize::from(worker)) else { return false };
+        if ring.pending.as_ref().is_some_and(|(of, _)| *of != link) {
+            ring.flush();
+        }
+        let Ring { port, pending } = ring;
+        let (_, batch) = pending.get_or_insert_with(|| (link, port.to.fresh()));
         batch.push(link, flow.raw(), priority_of(packet), packet);
         true
     }
 
-    /// Sends the pending batches.
-    pub(super) fn flush(&self) {
-        for Ring { port, pending } in self.rings.borrow_mut().iter_mut() {
-            if let Some(batch) = pending.take() {
-                port.to.send(batch);
-            }
-        }
+    /// Sends the pending batches. Returns how many packets are dropped, since their link has no more room in a ring.
+    pub(super) fn flush(&self) -> u64 {
+        self.rings.borrow_mut().iter_mut().map(Ring::flush).sum()
     }
 
     /// Takes a batch that a worker sent, with the worker's number.
@@ -72,6 +81,32 @@ pub(super) fn priority_of(packet: &[u8]) -> Priority {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Parity;
+    use systir_forwarding::batch::batch_ring;
+
+    #[test]
+    fn a_link_that_floods_a_ring_loses_its_own_packets_and_not_those_of_others() {
+        let (_, from) = batch_ring(1 << 20, std::task::Waker::noop().clone());
+        let (to, mut worker) = batch_ring(1 << 20, std::task::Waker::noop().clone());
+        let rings = WorkerRings::new(vec![WorkerPort { from, to }]);
+        let flow = FlowId::new(Parity::Smaller, 0, 1).unwrap();
+        let send = |link, kind: u8| {
+            assert!(rings.push(0, link, flow, &[&[0x80, kind][..], &[0; 1_000]].concat()));
+            rings.flush();
+        };
+        // It says that all of its packets are control.
+        for _ in 0..10_000 {
+            send(1, 205);
+        }
+        for _ in 0..20 {
+            send(2, Codec::Vp8 as u8);
+        }
+        let mut of_the_other = 0;
+        while let Some(batch) = worker.recv() {
+            of_the_other += batch.iter().filter(|(entry, _)| entry.peer == 2).count();
+        }
+        assert_eq!(of_the_other, 20);
+    }
 
     #[test]
     fn control_and_audio_come_before_video() {

@@ -144,6 +144,7 @@ pub struct Options {
     pub linger: Duration,
     pub certificate_life: Duration,
     pub versions: VersionRange,
+    pub join_calls: (u32, Duration),
 }
 
 impl Default for Options {
@@ -157,6 +158,7 @@ impl Default for Options {
             linger: Duration::from_secs(60),
             certificate_life: ca::NODE_LIFE,
             versions: VersionRange::OWN,
+            join_calls: (1_000, Duration::from_millis(1)),
         }
     }
 }
@@ -401,6 +403,7 @@ impl Node {
         config.connections = options.connections;
         config.linger = options.linger;
         config.versions = options.versions;
+        config.join_calls = options.join_calls;
         let mut workers = Vec::new();
         for _ in 0..2 {
             let notifier = Notifier::default();

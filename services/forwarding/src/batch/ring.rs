@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
+use super::shares::Shares;
 use super::{Batch, Priority};
 
 /// A ring has a slot for each of this many bytes: batches of one small packet do not fill it early.
@@ -31,6 +32,7 @@ pub struct BatchSender {
     spare: Option<Batch>,
     waker: Waker,
     limit: usize,
+    shares: Shares,
     /// Size of all batches in the ring; changed once per batch.
     queued: Arc<AtomicUsize>,
     dropped: u64,
@@ -59,6 +61,7 @@ pub fn batch_ring(limit: usize, waker: Waker) -> (BatchSender, BatchReceiver) {
         spare: None,
         waker,
         limit,
+        shares: Shares::new(slots),
         queued,
         dropped: 0,
         dropped_audio: 0,
@@ -75,19 +78,43 @@ impl BatchSender {
 
     /// Sends the batch. Packets for which the ring is too full are dropped and counted, those of the lowest
     /// priority first.
-    pub fn send(&mut self, mut batch: Batch) {
+    pub fn send(&mut self, batch: Batch) {
+        let _ = self.send_if(batch, |ring, batch, lowest| ring.has_room(batch.size(), lowest));
+    }
+
+    /// Sends a batch of one of several sources, in a ring to which all batches are sent so. A source has a share of the ring, so
+    /// that one that floods it loses its own packets and not those of others. Returns how many packets are dropped.
+    pub fn send_of(&mut self, source: u32, batch: Batch) -> u64 {
+        let before = self.dropped;
+        self.shares.keep_newest(self.used());
+        let sent = self.send_if(batch, |ring, batch, lowest| {
+            ring.used() < ring.slots() && ring.shares.has_room(source, ring.taken(batch), ring.limit, lowest)
+        });
+        if let Some(taken) = sent {
+            self.shares.add(source, taken);
+        }
+        self.dropped - before
+    }
+
+    /// Sends what there is room for. Returns what it takes of the shares.
+    fn send_if(
+        &mut self,
+        mut batch: Batch,
+        has_room: impl Fn(&Self, &Batch, Priority) -> bool,
+    ) -> Option<usize> {
         for lowest in [Priority::Rest, Priority::Base, Priority::Audio] {
             self.dropped += batch.retain_from(lowest) as u64;
             if batch.is_empty() {
                 break;
             }
-            if self.has_room(batch.size(), lowest) {
+            if has_room(self, &batch, lowest) {
+                let taken = self.taken(&batch);
                 self.queued.fetch_add(batch.size(), Ordering::Relaxed);
                 // Only this end adds batches, so there is a slot.
                 if self.full.push(batch).is_ok() {
                     self.waker.wake_by_ref();
                 }
-                return;
+                return Some(taken);
             }
         }
         self.dropped += batch.len() as u64;
@@ -95,12 +122,26 @@ impl BatchSender {
             batch.iter().filter(|(entry, _)| entry.priority == Priority::Audio).count() as u64;
         batch.clear();
         self.spare = Some(batch);
+        None
+    }
+
+    fn slots(&self) -> usize {
+        self.full.buffer().capacity()
+    }
+
+    /// Slots with a batch that was not received.
+    fn used(&self) -> usize {
+        self.slots() - self.full.slots()
+    }
+
+    /// What a batch takes of its source's share: at least the part of the limit that its slot is.
+    fn taken(&self, batch: &Batch) -> usize {
+        batch.size().max(self.limit / self.slots())
     }
 
     /// Is there room for `size` more bytes, of this priority and higher ones?
     fn has_room(&self, size: usize, lowest: Priority) -> bool {
-        let slots = self.full.buffer().capacity();
-        let used = slots - self.full.slots();
+        let (slots, used) = (self.slots(), self.used());
         let queued = self.queued.load(Ordering::Relaxed);
         (used + 1) * 4 <= slots * quarters(lowest) && (queued + size) * 4 <= self.limit * quarters(lowest)
     }
@@ -212,6 +253,55 @@ mod tests {
         let mut batch = sender.fresh();
         fill(&mut batch);
         sender.send(batch);
+    }
+
+    /// Sends one packet of a source. Is it dropped?
+    fn loses(sender: &mut BatchSender, source: u32, priority: Priority, len: usize) -> bool {
+        let mut batch = sender.fresh();
+        batch.push(source, 2, priority, &vec![0; len]);
+        sender.send_of(source, batch) == 1
+    }
+
+    #[test]
+    fn sources_that_flood_a_ring_lose_their_own_packets_and_not_those_of_others() {
+        let floods: [(Priority, usize, u32); 4] = [
+            (Priority::Control, 980, 1),
+            (Priority::Rest, 980, 1),
+            // Many batches of a small packet each.
+            (Priority::Control, 1, 1),
+            (Priority::Control, 980, 3),
+        ];
+        for (priority, len, sources) in floods {
+            let (mut sender, mut receiver) = ring(1_000_000);
+            for _ in 0..10 {
+                let flood: usize =
+                    (0..100_000).filter(|number| loses(&mut sender, number % sources, priority, len)).count();
+                assert!(flood > 90_000, "{flood}");
+                for _ in 0..20 {
+                    assert!(!loses(&mut sender, 9, Priority::Rest, 980), "{priority:?} {len} {sources}");
+                }
+                let mut of_others = 0;
+                while let Some(batch) = receiver.recv() {
+                    of_others += batch.iter().filter(|(entry, _)| entry.peer == 9).count();
+                    receiver.recycle(batch);
+                }
+                assert_eq!(of_others, 20);
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_alone_loses_video_before_audio() {
+        let (mut sender, mut receiver) = ring(1_000_000);
+        for priority in [Priority::Rest, Priority::Base, Priority::Audio] {
+            for _ in 0..1_000 {
+                loses(&mut sender, 1, priority, 980);
+            }
+        }
+        let all = received(&mut receiver);
+        let count = |priority| all.iter().filter(|(of, _)| *of == priority).count();
+        assert_eq!([Priority::Rest, Priority::Base, Priority::Audio].map(count), [325, 163, 163]);
+        assert!(!loses(&mut sender, 1, Priority::Rest, 980), "there is room again");
     }
 
     #[test]

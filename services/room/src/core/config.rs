@@ -8,7 +8,7 @@ use systir_media_control::{KeyAllocator, RoomNumber};
 use systir_policy::Authority;
 use systir_rtp::packet::Layer;
 
-use crate::RoomMetrics;
+use crate::{ReplicaTotals, RoomMetrics};
 
 /// Allocates flow numbers for tracks that arrive over links. A number is unique on its link, across rooms.
 pub trait FlowAllocator: Send + Sync + std::fmt::Debug {
@@ -38,6 +38,8 @@ pub struct RoomConfig {
     pub keys: Arc<KeyAllocator>,
     /// Allocates flow numbers; shared by the node's rooms.
     pub flows: Arc<dyn FlowAllocator>,
+    /// What the rooms store of other nodes; shared by the node's rooms.
+    pub replicas: Arc<ReplicaTotals>,
     /// Shared by the node's rooms.
     pub metrics: Arc<RoomMetrics>,
 }

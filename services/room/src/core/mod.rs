@@ -155,7 +155,7 @@ impl RoomCore {
             effects: VecDeque::new(),
             assignment: config.assignment.clone(),
             cluster: ClusterView::default(),
-            replica: RoomState::new(config.node.clone(), incarnation),
+            replica: RoomState::with_totals(config.node.clone(), incarnation, config.replicas.clone()),
             tickets: TicketBook::default(),
             refused_peers: BTreeSet::new(),
             room_sids: vec![config.assignment.sid.clone()],

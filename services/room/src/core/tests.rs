@@ -196,6 +196,7 @@ fn core(name: &str, assignment: Assignment, authority: Arc<Authority>, seed: u8,
         authority,
         keys: Arc::new(KeyAllocator::new()),
         flows: Arc::new(Flows::default()),
+        replicas: Arc::default(),
         metrics: Arc::default(),
     };
     RoomCore::new(config, [seed ^ name.as_bytes()[0]; 32], now)

@@ -30,6 +30,8 @@ pub(super) struct Script {
     grant: Mutex<String>,
     /// Does it refuse seats, as a full node does?
     full: AtomicBool,
+    /// Does it answer nothing?
+    silent: AtomicBool,
     /// The participants that gateways gave it.
     started: watch::Sender<Vec<SignalStart>>,
     /// How often it was asked for a grant or for a seat.
@@ -44,6 +46,18 @@ impl Script {
         self.full.store(true, Ordering::Relaxed);
         if let Ok(mut told) = self.grant.lock() {
             grant.clone_into(&mut told);
+        }
+    }
+
+    /// From now on it answers nothing.
+    pub(super) fn be_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns unless it is silent.
+    async fn answers(&self) {
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -82,12 +96,14 @@ impl Cluster for Script {
 
     async fn ask_grant(&self, _: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
         self.asked.send_modify(|count| *count += 1);
+        self.answers().await;
         let told = told(&self.grant());
         Ok(Response::new(GrantReply { result: Some(Granted::Assignment(told)) }))
     }
 
     async fn reserve(&self, _: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
         self.asked.send_modify(|count| *count += 1);
+        self.answers().await;
         let result = if self.full.load(Ordering::Relaxed) {
             Reserved::Refused(ReserveRefused {
                 code: RefusalCode::Full.into(),
@@ -120,6 +136,7 @@ impl Cluster for Script {
     }
 
     async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+        self.answers().await;
         Ok(Response::new(HeartbeatReply {}))
     }
 
@@ -128,6 +145,7 @@ impl Cluster for Script {
     }
 
     async fn exchange_documents(&self, _: Request<DocumentList>) -> Result<Response<DocumentList>, Status> {
+        self.answers().await;
         Ok(Response::new(DocumentList::default()))
     }
 
