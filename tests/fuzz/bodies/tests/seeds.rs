@@ -29,7 +29,7 @@ fn piece(bytes: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), bytes].concat()
 }
 
-/// Seeds with random keys in them: those that are committed stay.
+/// Seeds with something random in them: those that are committed stay.
 fn random_seeds() -> Vec<Seed> {
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let authority = |domain: &str| ca::create(&TrustDomain::new(domain).unwrap(), now).unwrap();
@@ -38,13 +38,15 @@ fn random_seeds() -> Vec<Seed> {
         ca::issue(&ours, &"spiffe://nordu.net/relay/cph-1".parse().unwrap(), now, ca::NODE_LIFE).unwrap();
     let [one, other, node] = [ours, theirs, node].map(|pem| pem.certificate);
     let seed = |target, name: &str, text: String| (target, name.to_owned(), text.into_bytes());
-    vec![
+    let mut seeds = message_seeds::random();
+    seeds.extend([
         seed("trust_roots", "one", one.clone()),
         seed("trust_roots", "two", one.clone() + &other),
         seed("trust_roots", "with_text", format!("# roots of nordu.net\r\n{}", one.replace('\n', "\r\n"))),
         seed("trust_roots", "node", node.clone()),
         seed("certificate", "chain", node + &one),
-    ]
+    ]);
+    seeds
 }
 
 #[test]

@@ -86,14 +86,25 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The room's messages of another node, each with the step that passes it.
-fn room_link() -> Vec<(&'static str, Vec<u8>)> {
-    let step = |body: Body| {
-        let message = wire::RoomMessage { room: room(), body: Some(body) };
-        [&[5, 0], piece(&message.encode_to_vec()).as_slice()].concat()
-    };
+/// A message of another node, with the step that passes it.
+fn step(body: Body) -> Vec<u8> {
+    let message = wire::RoomMessage { room: room(), body: Some(body) };
+    [&[5, 0], piece(&message.encode_to_vec()).as_slice()].concat()
+}
+
+/// What another node sends when its participant joins. The order of attributes in it is random.
+pub(super) fn random() -> Vec<Seed> {
     let own = systir_fuzz::room::messages_of_second_node();
     let own = own.into_iter().filter_map(|message| message.body).map(step).collect::<Vec<_>>().concat();
+    vec![
+        ("room_link", "own-messages".to_owned(), own.clone()),
+        ("room_link", "opened-again".to_owned(), [vec![2, 0, 0, 50, 1, 9], own].concat()),
+        ("room_update", "own-updates".to_owned(), updates()),
+    ]
+}
+
+/// Other messages of that node.
+fn room_link() -> Vec<(&'static str, Vec<u8>)> {
     let (track_sid, participant_sid) = ("TR_1".to_owned(), "PA_2".to_owned());
     let speaker = wire::Speaker {
         participant_sid: participant_sid.clone(),
@@ -116,12 +127,7 @@ fn room_link() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let small = small.into_iter().map(step).collect::<Vec<_>>().concat();
     let arrives = |number: u8| [&[3, number], piece(&data).as_slice()].concat();
-    vec![
-        ("own-messages", own.clone()),
-        ("small-messages", small),
-        ("data", [arrives(0), arrives(1), vec![0, 100]].concat()),
-        ("opened-again", [vec![2, 0, 0, 50, 1, 9], own].concat()),
-    ]
+    vec![("small-messages", small), ("data", [arrives(0), arrives(1), vec![0, 100]].concat())]
 }
 
 fn updates() -> Vec<u8> {
@@ -191,7 +197,6 @@ pub(super) fn all() -> Vec<Seed> {
         named("calls", calls()),
         named("messages", messages()),
         named("room_link", room_link()),
-        named("room_update", vec![("own-updates", updates())]),
         named("data", vec![("topic", data_packet("ada", "PA_ada"))]),
         named("signal", vec![("requests", signal())]),
     ]
