@@ -96,17 +96,23 @@ pub(crate) const SERVER_NAME: &str = "relay.systir";
 #[cfg(feature = "fuzzing")]
 pub mod fuzz {
     use prost::Message as _;
-    use systir_proto::cluster::v1::{DocumentList, SessionMessage, SignalMessage};
+    use systir_proto::cluster::v1::{
+        DocumentList, FetchDocumentRequest, ReleaseRequest, RenewRequest, SessionMessage, SignalMessage,
+    };
 
     /// The request that binds a QUIC connection to a link.
     pub fn bind_request(bytes: &[u8]) {
         crate::quic::fuzz_bind_request(bytes);
     }
 
-    /// A message of a session or of signalling, and a list of documents.
+    /// A message of a session or of signalling, a list of documents, and short calls.
     pub fn messages(bytes: &[u8]) {
         let _ = SessionMessage::decode(bytes);
         let _ = SignalMessage::decode(bytes);
+        let _ = (RenewRequest::decode(bytes), ReleaseRequest::decode(bytes));
+        if let Ok(request) = FetchDocumentRequest::decode(bytes) {
+            let _ = crate::documents::id_of(request.kind, request.owner);
+        }
         if let Ok(list) = DocumentList::decode(bytes) {
             let _ = crate::documents::decode(list);
         }

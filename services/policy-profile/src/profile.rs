@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use systir_documents::{Bundle, Guarantee, Lifetime, RoomClassRule, Vocabulary};
+use systir_documents::{Bundle, Document, Guarantee, Lifetime, RoomClassRule, Vocabulary};
 
 use crate::check::{Names, listed, own_zones, time_zone, wrong};
 use crate::error::ProfileError;
@@ -95,15 +95,29 @@ impl Profile {
             let own = own.into_inner();
             // Zones that only a condition names are part of the bundle too.
             names.used_zones.extend(names.own_zones.clone());
-            guarantees.push(Guarantee {
+            let at = own.id.span();
+            let guarantee = Guarantee {
                 id: own.id.into_inner(),
                 says: own.says.into_inner(),
                 says_da: own.says_da,
                 actions: own.actions.into_iter().map(Word::into_inner).collect(),
                 holds: own.holds.into_inner(),
-            });
+            };
+            if guarantees.iter().any(|other: &Guarantee| other.id == guarantee.id) {
+                return Err(names.wrong(at, format!("another guarantee has the id {:?}", guarantee.id)));
+            }
+            guarantees.push(guarantee.clone());
+            let alone = Self {
+                institution: institution.clone(),
+                vocabulary: Vocabulary::default(),
+                zones: BTreeMap::new(),
+                classes: Vec::new(),
+                guarantees: vec![guarantee],
+                rules: Rules::new(&institution).into_text(),
+            };
+            alone.is_readable().map_err(|problem| names.wrong(at, problem))?;
         }
-        Ok(Self {
+        let profile = Self {
             vocabulary: Vocabulary {
                 operators: names.operators,
                 hosts: names.hosts,
@@ -115,7 +129,15 @@ impl Profile {
             classes,
             guarantees,
             rules: rules.into_text(),
-        })
+        };
+        profile.is_readable().map_err(|what| ProfileError { line: None, what })?;
+        Ok(profile)
+    }
+
+    /// Nodes read the bundle that it becomes: else nobody would notice before it is signed and published.
+    fn is_readable(&self) -> Result<(), String> {
+        let bundle = self.bundle(1, Lifetime { issued: 1, renew_by: 2, not_after: 3 });
+        Document::parse(&Document::Bundle(bundle).to_text()).map(drop).map_err(|error| error.problem)
     }
 
     /// The institution.

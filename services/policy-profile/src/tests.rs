@@ -116,6 +116,8 @@ fn a_mistake_is_told_with_its_line_and_what_to_write() {
             "institutions = [\"dtu.dk\"]",
             "line 41: \"dtu.dk\" is not in the list `partners`",
         ),
+        ("id = \"own\"", "id = \"Own%\"", "line 46: \"Own%\" is not a name: use 1 to 255 lower-case letters"),
+        ("id = \"own\"", "id = \"no-recording\"", "line 46: another guarantee has the id \"no-recording\""),
         ("[gateway]\nzones = [\"North\"]\n", "", "missing field `gateway`"),
         ("North = [\"DK\", \"SE\"]", "North = []", "line 8: the zone North has no countries"),
         ("tier = 1", "tier = ", "line 15: "),

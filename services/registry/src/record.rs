@@ -90,6 +90,11 @@ pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     let _ = key_of("/systir/v1/nordunet/", key);
     let own = VersionRange::OWN;
     let _ = read_lease(key, value, own);
+    // As `systirctl doctor` reads leases.
+    if let Ok(lease) = serde_json::from_slice::<Lease>(value) {
+        let written = serde_json::to_vec(&lease).unwrap_or_default();
+        assert_eq!(serde_json::from_slice::<Lease>(&written).ok(), Some(lease));
+    }
     if let Ok(assignment) = read_assignment(key, value, own) {
         let again = text_of(&assignment, own).unwrap_or_default();
         assert_eq!(read_assignment(key, &again, own), Ok(assignment));

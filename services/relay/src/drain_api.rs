@@ -110,3 +110,11 @@ async fn undo(
     api.drain.undo().map_err(|stops| Failure::Status(StatusCode::CONFLICT, stops.to_string()))?;
     Ok(api.state())
 }
+
+/// Entry point for the fuzz target: the body of a request.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(body: &str) {
+    if let Ok(wanted) = serde_json::from_str::<Wanted>(body) {
+        assert!(wanted.node.len() <= body.len());
+    }
+}

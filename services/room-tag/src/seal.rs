@@ -48,6 +48,23 @@ pub(crate) fn open(key: &LessSafeKey, institution: &str, tag: &str) -> Option<St
     String::from_utf8(name.to_vec()).ok()
 }
 
+/// Entry point for the fuzz target: a tag, and any text that whoever holds the key seals. A name has one tag.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(unbound) = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM_SIV, &[1; 32]) else {
+        unreachable!("AES-256 takes every key of 32 bytes")
+    };
+    let key = LessSafeKey::new(unbound);
+    let mut sealed = bytes.to_vec();
+    let made = key.seal_in_place_append_tag(nonce(), associated_data("ku.dk"), &mut sealed);
+    let made = made.ok().map(|()| URL_SAFE_NO_PAD.encode(sealed));
+    for tag in [made.as_deref(), std::str::from_utf8(bytes).ok()].into_iter().flatten() {
+        let Some(name) = open(&key, "ku.dk", tag) else { continue };
+        assert!(seal(&key, "ku.dk", &name).is_none_or(|again| again == tag));
+        assert_eq!(open(&key, "nordu.net", tag), None, "a tag of another institution");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::aead::{AES_256_GCM_SIV, UnboundKey};

@@ -185,7 +185,8 @@ impl Transport {
         self.ice.is_authenticated(from)
     }
 
-    /// The peer's address that media is sent to: the nominated one, else the one authenticated last.
+    /// The peer's address that media is sent to: the nominated one, else the one authenticated last. Always one from which
+    /// the peer has answered a check of ours.
     #[must_use]
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.ice.remote_addr()
@@ -246,6 +247,9 @@ impl Transport {
             self.next_media_check = self.srtp.is_some().then_some(now + MEDIA_CHECK_INTERVAL);
             if std::mem::take(&mut self.media_received) {
                 self.deadline = Some(now + PEER_TIMEOUT);
+            }
+            if self.srtp.is_some() {
+                self.ice.renew_consent(now, &mut self.transmits);
             }
         }
         if self.deadline.is_some_and(|at| at <= now) {

@@ -67,27 +67,4 @@ pub use thread::{Worker, WorkerConfig, WorkerHandle};
 
 /// Entry points for the fuzz targets; not part of the API.
 #[cfg(feature = "fuzzing")]
-pub mod fuzz {
-    /// Classifies a datagram.
-    pub fn demux(bytes: &[u8]) {
-        let _ = crate::demux::protocol_of(bytes);
-        if let Some(ufrag) = crate::demux::binding_request_ufrag(bytes) {
-            assert!(ufrag.len() < bytes.len());
-        }
-    }
-
-    /// Frames on a TCP stream, which arrives in pieces of any length.
-    pub fn tcp_frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
-        let mut frames = crate::tcp::Frames::default();
-        for piece in pieces {
-            frames.buffer().extend_from_slice(piece);
-            loop {
-                match frames.next() {
-                    Ok(Some(frame)) => assert!(!frame.is_empty()),
-                    Ok(None) => break,
-                    Err(_) => return,
-                }
-            }
-        }
-    }
-}
+pub mod fuzz;

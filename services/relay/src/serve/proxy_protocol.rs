@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use proxy_header::{ParseConfig, ProxyHeader};
 use systir_documents::IpPrefix;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -46,13 +46,18 @@ pub(super) struct ClientAddress(pub(super) SocketAddr);
 /// health check.
 pub(super) async fn client_address(stream: &mut TcpStream, proxy: SocketAddr) -> io::Result<SocketAddr> {
     let header = timeout(HEADER_TIME, read_header(stream)).await??;
+    stated_address(&header, proxy)
+}
+
+/// The address that a header states.
+fn stated_address(header: &[u8], proxy: SocketAddr) -> io::Result<SocketAddr> {
     let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "the proxy's header cannot be parsed");
-    let (header, _) = ProxyHeader::parse(&header, ParseConfig::default()).map_err(invalid)?;
+    let (header, _) = ProxyHeader::parse(header, ParseConfig::default()).map_err(invalid)?;
     Ok(header.proxied_address().map_or(proxy, |proxied| proxied.source))
 }
 
 /// The bytes of the header, and not one more: what follows is the client's.
-async fn read_header(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let wrong = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem.to_owned());
     let mut header = vec![0; SIGNATURE_V2.len()];
     stream.read_exact(&mut header).await?;
@@ -88,4 +93,17 @@ pub(super) async fn use_client_address(mut request: Request, next: Next) -> Resp
         request.extensions_mut().insert(ConnectInfo(address));
     }
     next.run(request).await
+}
+
+/// Entry point for the fuzz target: the header that begins what a proxy sends, and that no byte after it is read.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(mut sent: &[u8]) {
+    use futures::FutureExt as _;
+
+    let (whole, proxy) = (sent, SocketAddr::from(([192, 0, 2, 1], 1)));
+    // All bytes are there, so reading them does not wait.
+    let Some(Ok(header)) = read_header(&mut sent).now_or_never() else { return };
+    assert_eq!(whole.strip_prefix(header.as_slice()), Some(sent));
+    assert!(header.len() <= LONGEST_V1.max(SIGNATURE_V2.len() + 4 + LONGEST_V2));
+    let _ = stated_address(&header, proxy);
 }

@@ -3,9 +3,11 @@
 //! lite agent is not used: it keeps every address it ever saw, and stays on the nominated pair of the
 //! highest priority even after the peer moved to another one.
 //!
-//! Unlike a lite agent of the RFC it also sends triggered checks, as a full agent does (section 7.3.1.4),
-//! until the peer nominates a pair: LiveKit's clients that use pion nominate a pair that has succeeded when
-//! a check arrives on it, and otherwise only at the next tick of 200 ms.
+//! Unlike a lite agent of the RFC it also sends triggered checks, as a full agent does (section 7.3.1.4). A check proves that
+//! its sender knows our password, not that it is at the address that it names: nothing but responses and triggered checks is
+//! sent to an address that has not answered one. And LiveKit's clients that use pion nominate a pair that has succeeded when a
+//! check arrives on it, and otherwise only at the next tick of 200 ms. On the pair that media is sent on the peer must go on
+//! answering checks (RFC 7675).
 
 use std::{
     cmp::Reverse,
@@ -13,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::rand;
 use is::stun::{StunMessage, TransId};
 
 use super::{IceCredentials, MAX_PATHS, Transmit, TransmitQueue, hmac_sha1};
@@ -31,6 +34,14 @@ const CHECK_BYTES: usize = 128;
 /// PRIORITY of our checks: that of a peer reflexive candidate (RFC 8445 section 7.1.1).
 const CHECK_PRIORITY: u32 = 110 << 24 | 65_535 << 8 | 255;
 
+/// A pair is asked again this long after its last answer, while media is sent on it.
+const CONSENT_INTERVAL: Duration = Duration::from_secs(4);
+/// How long an answer holds (RFC 7675 section 5.1).
+const CONSENT_LIFETIME: Duration = Duration::from_secs(30);
+/// Our checks on a pair without an answer. Later ones are sent at most one a second.
+const MAX_UNANSWERED: u8 = 8;
+const UNANSWERED_INTERVAL: Duration = Duration::from_secs(1);
+
 /// We never become the controlling agent. The peer takes that role when its tie-breaker is not smaller
 /// (section 7.3.1.1).
 const TIE_BREAKER: u64 = 0;
@@ -45,6 +56,57 @@ struct Path {
     priority: (u32, Reverse<usize>),
     nominated_at: Option<Instant>,
     last_check: Instant,
+    ours: OwnChecks,
+}
+
+/// Our checks on a pair.
+#[derive(Default)]
+struct OwnChecks {
+    /// The transaction that has no answer yet. Until then each check repeats it: an answer to an earlier one counts.
+    transaction: Option<TransId>,
+    sent_at: Option<Instant>,
+    /// Sent since the last answer.
+    unanswered: u8,
+    answered_at: Option<Instant>,
+}
+
+impl OwnChecks {
+    /// Whether another check may be sent.
+    fn may_send(&self, now: Instant) -> bool {
+        self.unanswered < MAX_UNANSWERED || is_older(self.sent_at, now, UNANSWERED_INTERVAL)
+    }
+
+    /// The transaction of the next check. None when there is no randomness.
+    fn send(&mut self, now: Instant) -> Option<TransId> {
+        self.sent_at = Some(now);
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.transaction = self.transaction.or_else(new_transaction);
+        self.transaction
+    }
+
+    fn answered(&mut self, now: Instant) {
+        *self = Self { answered_at: Some(now), ..Self::default() };
+    }
+
+    /// Whether the peer has answered from its address.
+    fn is_answered(&self) -> bool {
+        self.answered_at.is_some()
+    }
+}
+
+/// A transaction id that nobody can guess: the peer knows its own password, so an answer proves its address by the id alone. Those
+/// that the library makes can be predicted.
+fn new_transaction() -> Option<TransId> {
+    let mut message = [0; 20];
+    let (header, id) = message.split_at_mut(8);
+    // An indication without attributes.
+    header.copy_from_slice(&[0x00, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    rand::fill(id).ok()?;
+    StunMessage::parse(&message).ok().map(|message| message.trans_id())
+}
+
+fn is_older(at: Option<Instant>, now: Instant, than: Duration) -> bool {
+    at.is_none_or(|at| now.saturating_duration_since(at) >= than)
 }
 
 /// The agent.
@@ -56,7 +118,7 @@ pub(crate) struct IceLite {
     /// Our addresses, best first.
     candidates: Vec<SocketAddr>,
     paths: Vec<Path>,
-    /// The nominated pair: the peer's address and ours.
+    /// The nominated pair, which the peer answered on: its address and ours.
     selected: Option<(SocketAddr, SocketAddr)>,
     /// The peer restarted and has not nominated since: its next nomination is selected.
     restarted: bool,
@@ -109,8 +171,8 @@ impl IceLite {
             .is_ok_and(|message| message.is_binding_request() && self.password(&message).is_some())
     }
 
-    /// Answers a binding request and records its path. False when it is not authenticated or is not for
-    /// this peer: then nothing is sent or changed.
+    /// Answers a binding request and records its path, or takes the answer to a check of ours. False when it is not
+    /// authenticated or is not for this peer: then nothing is sent or changed.
     pub(crate) fn handle(
         &mut self,
         now: Instant,
@@ -120,6 +182,9 @@ impl IceLite {
         out: &mut TransmitQueue,
     ) -> bool {
         let Ok(message) = StunMessage::parse(datagram) else { return false };
+        if message.is_successful_binding_response() {
+            return self.answer_received(now, (from, to), &message);
+        }
         if !message.is_binding_request() {
             return false;
         }
@@ -146,33 +211,77 @@ impl IceLite {
         if !conflict {
             self.check_received(now, (from, to), message.prio().unwrap_or(0), message.use_candidate());
             // After the response: for the peer the pair has then succeeded.
-            if let Some(check) = self.triggered_check(&message) {
-                out.push_back(Transmit { to: from, from: Some(to), datagram: check });
-            }
+            self.triggered_check(now, (from, to), out);
         }
         true
     }
 
-    /// A check on the pair that this check of the peer arrived on; none once the peer has nominated a pair.
-    /// One for each check of the peer: it is not sent again by itself, and its response is not needed.
-    fn triggered_check(&self, message: &StunMessage<'_>) -> Option<Vec<u8>> {
-        if self.selected.is_some() && !self.restarted {
-            return None;
+    /// The peer's answer proves that it is at this address, if it is to our check on this pair.
+    fn answer_received(
+        &mut self,
+        now: Instant,
+        pair: (SocketAddr, SocketAddr),
+        message: &StunMessage<'_>,
+    ) -> bool {
+        let Some(remote) = &self.remote else { return false };
+        let Some(path) = self.paths.iter_mut().find(|path| path.pair() == pair) else { return false };
+        if path.ours.transaction != Some(message.trans_id())
+            || !message.verify(remote.pwd.as_bytes(), hmac_sha1)
+        {
+            return false;
         }
-        let ((ours, theirs), remote) = (message.split_username()?, self.remote.as_ref()?);
-        let username = format!("{theirs}:{ours}");
-        let check = StunMessage::binding_request(
-            &username,
-            TransId::new(),
-            false,
-            TIE_BREAKER,
-            CHECK_PRIORITY,
-            false,
-        );
+        path.ours.answered(now);
+        let (nominated_at, priority) = (path.nominated_at, path.priority);
+        if let Some(at) = nominated_at {
+            self.nominated(at, pair, priority);
+        }
+        true
+    }
+
+    /// A check on the pair that a check of the peer arrived on: until the peer has answered on it, and until it has nominated a
+    /// pair. One for each check of the peer at most; it is not sent again by itself.
+    fn triggered_check(&mut self, now: Instant, pair: (SocketAddr, SocketAddr), out: &mut TransmitQueue) {
+        let is_settled = self.selected.is_some() && !self.restarted;
+        if let Some(path) = self.paths.iter().position(|path| path.pair() == pair)
+            && !self.paths.get(path).is_some_and(|path| is_settled && path.ours.is_answered())
+        {
+            self.send_check(now, path, out);
+        }
+    }
+
+    fn send_check(&mut self, now: Instant, path: usize, out: &mut TransmitQueue) {
+        let (Some(path), Some(remote)) = (self.paths.get_mut(path), &self.remote) else { return };
+        if !path.ours.may_send(now) {
+            return;
+        }
+        let Some(transaction) = path.ours.send(now) else { return };
+        let username = format!("{}:{}", remote.ufrag, self.local.ufrag);
+        let check =
+            StunMessage::binding_request(&username, transaction, false, TIE_BREAKER, CHECK_PRIORITY, false);
         let mut bytes = vec![0; CHECK_BYTES + username.len()];
-        let len = check.to_bytes(Some(remote.pwd.as_bytes()), &mut bytes, hmac_sha1).ok()?;
-        bytes.truncate(len);
-        Some(bytes)
+        if let Ok(len) = check.to_bytes(Some(remote.pwd.as_bytes()), &mut bytes, hmac_sha1) {
+            bytes.truncate(len);
+            out.push_back(Transmit { to: path.remote, from: Some(path.local), datagram: bytes });
+        }
+    }
+
+    /// Asks the peer for consent to what is sent to it, and sends nothing more where it has not answered for 30 s
+    /// (RFC 7675). To be called every few seconds while media may be sent.
+    pub(crate) fn renew_consent(&mut self, now: Instant, out: &mut TransmitQueue) {
+        for path in &mut self.paths {
+            if path.ours.is_answered() && is_older(path.ours.answered_at, now, CONSENT_LIFETIME) {
+                path.ours.answered_at = None;
+            }
+        }
+        let is_answered = |pair| self.paths.iter().any(|path| path.pair() == pair && path.ours.is_answered());
+        self.selected = self.selected.filter(|pair| is_answered(*pair));
+        let in_use = self.pair();
+        let due = self.paths.iter().position(|path| {
+            Some(path.pair()) == in_use && is_older(path.ours.answered_at, now, CONSENT_INTERVAL)
+        });
+        if let Some(path) = due {
+            self.send_check(now, path, out);
+        }
     }
 
     fn check_received(
@@ -186,18 +295,32 @@ impl IceLite {
         let (remote, local) = pair;
         let rank = self.candidates.iter().position(|own| *own == local).unwrap_or(usize::MAX);
         let priority = (priority, Reverse(rank));
-        let path = Path { remote, local, priority, nominated_at, last_check: now };
-        match self.paths.iter_mut().find(|path| path.pair() == pair) {
+        let answered = match self.paths.iter_mut().find(|path| path.pair() == pair) {
             // Also withdraws a nomination: a check without USE-CANDIDATE means that the peer moved.
-            Some(known) => *known = path,
+            Some(known) => {
+                let ours = std::mem::take(&mut known.ours);
+                let answered = ours.is_answered();
+                *known = Path { remote, local, priority, nominated_at, last_check: now, ours };
+                answered
+            }
             None => {
                 if self.paths.len() >= MAX_PATHS {
                     self.evict_path();
                 }
-                self.paths.push(path);
+                let ours = OwnChecks::default();
+                self.paths.push(Path { remote, local, priority, nominated_at, last_check: now, ours });
+                false
             }
+        };
+        // A nomination of a pair without an answer waits for it.
+        if nominates && answered {
+            self.nominated(now, pair, priority);
         }
-        if nominates && self.may_select(now, pair, priority) {
+    }
+
+    /// The peer nominated a pair at that time, and has answered on it.
+    fn nominated(&mut self, at: Instant, pair: (SocketAddr, SocketAddr), priority: (u32, Reverse<usize>)) {
+        if self.may_select(at, pair, priority) {
             self.selected = Some(pair);
             self.restarted = false;
         }
@@ -224,9 +347,9 @@ impl IceLite {
         }
     }
 
-    /// Removes the path whose last check is oldest, never the selected one.
+    /// Removes the path whose last check is oldest, never the one in use.
     fn evict_path(&mut self) {
-        let selected = self.selected;
+        let selected = self.pair();
         let oldest = self
             .paths
             .iter()
@@ -244,9 +367,10 @@ impl IceLite {
         self.paths.iter().any(|path| path.remote == from)
     }
 
-    /// The peer's address and ours: the nominated pair, else the pair of the newest check.
+    /// The peer's address and ours: the nominated pair, else that of the newest check. Always one that the peer answered on.
     pub(crate) fn pair(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.selected.or_else(|| self.paths.iter().max_by_key(|path| path.last_check).map(Path::pair))
+        let answered = || self.paths.iter().filter(|path| path.ours.is_answered());
+        self.selected.or_else(|| answered().max_by_key(|path| path.last_check).map(Path::pair))
     }
 
     pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
@@ -291,12 +415,43 @@ mod tests {
         SocketAddr::from(([203, 0, 113, 1], 7882))
     }
 
+    /// What the peer answers to our check; none when the datagram is none.
+    fn answer(theirs: &IceCredentials, Transmit { to, datagram, .. }: &Transmit) -> Option<Vec<u8>> {
+        let message = StunMessage::parse(datagram).unwrap();
+        if !message.is_binding_request() {
+            return None;
+        }
+        let mut bytes = vec![0; 512];
+        let reply = StunMessage::binding_reply(message.trans_id(), *to);
+        let len = reply.to_bytes(Some(theirs.pwd.as_bytes()), &mut bytes, hmac_sha1).unwrap();
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// A check arrives from a peer that is at the address, so it answers ours. Returns what is sent.
+    fn honest(
+        lite: &mut IceLite,
+        now: Instant,
+        (from, to): (SocketAddr, SocketAddr),
+        check: &[u8],
+    ) -> Vec<Transmit> {
+        let mut out = TransmitQueue::new();
+        assert!(lite.handle(now, from, to, check, &mut out));
+        let theirs = lite.remote.clone().unwrap();
+        for sent in &out {
+            if let Some(answer) = answer(&theirs, sent) {
+                assert!(lite.handle(now, sent.to, sent.from.unwrap(), &answer, &mut TransmitQueue::new()));
+            }
+        }
+        out.into()
+    }
+
     #[test]
     fn nominated_pair_selects_our_address_too() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let now = Instant::now();
         let mut check_arrives = |to: SocketAddr, nominates: bool| {
-            assert!(lite.handle(now, addr(1), to, &check(&ours, "them", 5, nominates), &mut out));
+            honest(&mut lite, now, (addr(1), to), &check(&ours, "them", 5, nominates));
             lite.pair()
         };
         assert_eq!(check_arrives(second(), true), Some((addr(1), second())));
@@ -325,6 +480,9 @@ mod tests {
         let (mut lite, ours) = agent();
         let (mut out, now) = (TransmitQueue::new(), Instant::now());
         assert!(lite.handle(now, addr(1), first(), &check(&ours, "them", 5, false), &mut out));
+        assert_eq!(lite.remote_addr(), None, "it has not answered");
+        let answer = answer(&credentials("them"), &out[1]).unwrap();
+        assert!(lite.handle(now, addr(1), first(), &answer, &mut TransmitQueue::new()));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
         let Transmit { to, from, datagram } = out.pop_front().unwrap();
         assert_eq!((to, from), (addr(1), Some(first())));
@@ -337,13 +495,13 @@ mod tests {
     #[test]
     fn each_check_triggers_one_of_ours_until_the_peer_nominates() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let now = Instant::now();
         let mut sent = |theirs: &str, nominates: bool| {
-            assert!(lite.handle(now, addr(1), first(), &check(&ours, theirs, 5, nominates), &mut out));
+            let sent = honest(&mut lite, now, (addr(1), first()), &check(&ours, theirs, 5, nominates));
             if nominates && theirs == "them" {
                 lite.set_remote(credentials("restarted"));
             }
-            out.drain(..).collect::<Vec<_>>()
+            sent
         };
         let datagrams = sent("them", false);
         assert_eq!(datagrams.len(), 2, "the response and our check");
@@ -382,25 +540,48 @@ mod tests {
     #[test]
     fn aggressive_nomination_selects_the_highest_priority() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let now = Instant::now();
         for (port, priority) in [(1, 10), (2, 30), (3, 20)] {
-            assert!(lite.handle(now, addr(port), first(), &check(&ours, "them", priority, true), &mut out));
+            honest(&mut lite, now, (addr(port), first()), &check(&ours, "them", priority, true));
         }
         assert_eq!(lite.remote_addr(), Some(addr(2)));
+    }
+
+    /// The answers come a round trip later, in any order.
+    #[test]
+    fn aggressive_nomination_selects_the_highest_priority_whose_answers_are_late() {
+        for answers in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+            let (mut lite, ours) = agent();
+            let (mut out, now) = (TransmitQueue::new(), Instant::now());
+            for (port, priority) in [(1, 10), (2, 30), (3, 20)] {
+                lite.handle(now, addr(port), first(), &check(&ours, "them", priority, true), &mut out);
+            }
+            let checks: Vec<_> =
+                out.iter().filter_map(|sent| Some((sent.to, answer(&credentials("them"), sent)?))).collect();
+            for (nth, at) in answers.into_iter().enumerate() {
+                let (from, answer) = &checks[at];
+                let later = now + Duration::from_millis(1_500 * (nth as u64 + 1));
+                assert!(lite.handle(later, *from, first(), answer, &mut TransmitQueue::new()));
+            }
+            assert_eq!(lite.remote_addr(), Some(addr(2)), "{answers:?}");
+        }
     }
 
     #[test]
     fn peer_that_moves_to_a_lower_priority_is_followed() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (TransmitQueue::new(), Instant::now());
-        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
-        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, false), &mut out);
-        lite.handle(now, addr(2), first(), &check(&ours, "them", 10, true), &mut out);
+        let now = Instant::now();
+        let arrives = |lite: &mut IceLite, now, port, priority, nominates| {
+            honest(lite, now, (addr(port), first()), &check(&ours, "them", priority, nominates));
+        };
+        arrives(&mut lite, now, 1, 30, true);
+        arrives(&mut lite, now, 1, 30, false);
+        arrives(&mut lite, now, 2, 10, true);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
         // The same when the checks on the preferred path stop.
-        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+        arrives(&mut lite, now, 1, 30, true);
         let later = now + Duration::from_secs(2);
-        lite.handle(later, addr(2), first(), &check(&ours, "them", 10, true), &mut out);
+        arrives(&mut lite, later, 2, 10, true);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
@@ -408,7 +589,7 @@ mod tests {
     fn number_of_paths_is_bounded() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (TransmitQueue::new(), Instant::now());
-        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
         for port in 2..500 {
             lite.handle(now, addr(port), first(), &check(&ours, "them", 30, false), &mut out);
         }
@@ -420,12 +601,78 @@ mod tests {
     fn ice_restart_keeps_the_old_path_until_the_next_nomination() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (TransmitQueue::new(), Instant::now());
-        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
         lite.set_remote(credentials("restarted"));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
         assert!(!lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out));
-        assert!(lite.handle(now, addr(2), first(), &check(&ours, "restarted", 10, true), &mut out));
+        honest(&mut lite, now, (addr(2), first()), &check(&ours, "restarted", 10, true));
         assert_eq!(lite.remote_addr(), Some(addr(2)));
+    }
+
+    #[test]
+    fn nominated_address_that_does_not_answer_is_not_selected() {
+        let (mut lite, ours) = agent();
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let nominates = check(&ours, "them", 40, true);
+        lite.handle(now, addr(9), first(), &nominates, &mut out);
+        assert_eq!(lite.remote_addr(), None, "the first nomination");
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
+        out.clear();
+        lite.handle(now, addr(9), first(), &nominates, &mut out);
+        assert_eq!(lite.remote_addr(), Some(addr(1)));
+        let theirs = credentials("them");
+        let good = out.iter().find_map(|sent| answer(&theirs, sent)).unwrap();
+        let forged = out.iter().find_map(|sent| answer(&credentials("other"), sent)).unwrap();
+        let mut none = TransmitQueue::new();
+        assert!(!lite.handle(now, addr(9), first(), &forged, &mut none), "another password");
+        assert!(!lite.handle(now, addr(8), first(), &good, &mut none), "from another address");
+        assert!(!lite.handle(now, addr(9), second(), &good, &mut none), "at another of our addresses");
+        assert_eq!(lite.remote_addr(), Some(addr(1)));
+        assert!(lite.handle(now, addr(9), first(), &good, &mut none));
+        assert_eq!(lite.remote_addr(), Some(addr(9)));
+        assert!(!lite.handle(now, addr(9), first(), &good, &mut none), "an answer counts once");
+        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn checks_to_an_address_that_does_not_answer_are_bounded() {
+        let (mut lite, ours) = agent();
+        let now = Instant::now();
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
+        let (mut out, mut checks) = (TransmitQueue::new(), 0);
+        for step in 0..1_000 {
+            let nominates = check(&ours, "them", 40, true);
+            lite.handle(now + Duration::from_millis(step * 10), addr(9), first(), &nominates, &mut out);
+            checks += out.drain(..).filter(|sent| answer(&credentials("them"), sent).is_some()).count();
+        }
+        assert!((9..=18).contains(&checks), "{checks} in 10 s");
+    }
+
+    #[test]
+    fn media_ends_where_the_peer_answers_no_more() {
+        let (mut lite, ours) = agent();
+        let start = Instant::now();
+        honest(&mut lite, start, (addr(1), first()), &check(&ours, "them", 30, true));
+        let theirs = credentials("them");
+        let mut out = TransmitQueue::new();
+        for second in (5..100).step_by(5) {
+            let now = start + Duration::from_secs(second);
+            lite.renew_consent(now, &mut out);
+            let sent = out.pop_front().expect("a check every 5 s");
+            let answer = answer(&theirs, &sent).unwrap();
+            assert!(lite.handle(now, addr(1), first(), &answer, &mut out));
+            assert!(out.is_empty());
+        }
+        // Its checks go on: whoever forges them is not asked in vain for ever.
+        for second in (100..=125).step_by(5) {
+            let now = start + Duration::from_secs(second);
+            lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+            lite.renew_consent(now, &mut out);
+            assert_eq!(lite.remote_addr().is_some(), second < 125, "{second}");
+        }
+        let now = start + Duration::from_secs(130);
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
+        assert_eq!(lite.remote_addr(), Some(addr(1)), "it answers again");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! ICE (RFC 8445) as a lite agent (section 2.5), which also sends triggered checks until the peer nominates a pair.
+//! ICE (RFC 8445) as a lite agent (section 2.5), which also sends checks: to an address before media, and while media is sent to it.
 
 use std::{collections::VecDeque, net::SocketAddr};
 

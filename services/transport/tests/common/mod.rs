@@ -87,7 +87,7 @@ impl Pair {
     pub fn with_rtc(setup: &Setup, configure: impl FnOnce(RtcConfig) -> RtcConfig) -> Self {
         let now = Instant::now();
         let certificate = Certificate::generate().unwrap();
-        let local = IceCredentials { ufrag: "v1n1w0abcd".into(), pwd: "0123456789abcdefghijklmnop".into() };
+        let local = Self::local_ice();
         let transport = Transport::new(
             TransportConfig {
                 local: local.clone(),
@@ -128,6 +128,11 @@ impl Pair {
             client_fingerprint,
             client_ice: IceCredentials { ufrag: creds.ufrag, pwd: creds.pass },
         }
+    }
+
+    /// Our credentials.
+    pub fn local_ice() -> IceCredentials {
+        IceCredentials { ufrag: "v1n1w0abcd".into(), pwd: "0123456789abcdefghijklmnop".into() }
     }
 
     pub fn remote(&self, setup: &Setup) -> Remote {

@@ -40,6 +40,16 @@ pub fn tcp_frames(bytes: &[u8]) {
     systir_worker::fuzz::tcp_frames(std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece())));
 }
 
+/// What a trusted proxy sends before the client's bytes.
+pub fn proxy_header(bytes: &[u8]) {
+    systir_relay::fuzz::proxy_header(bytes);
+}
+
+/// The bodies of requests over HTTP: a guest's, and those of drains.
+pub fn api_bodies(bytes: &[u8]) {
+    systir_relay::fuzz::api_bodies(bytes);
+}
+
 /// The query of a request to join.
 pub fn query(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {

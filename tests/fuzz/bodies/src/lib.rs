@@ -11,6 +11,7 @@ pub mod media;
 pub mod mutate;
 pub mod operator;
 mod reader;
+pub mod room;
 pub mod transport;
 
 /// A body and its name, which is also the name of the fuzz target and of its corpus folder.
@@ -52,4 +53,16 @@ pub const TARGETS: &[Target] = &[
     ("document", documents::document),
     ("ticket", documents::ticket),
     ("grant", documents::grant),
+    ("ice", transport::ice),
+    ("srtp", transport::srtp),
+    ("established_sctp", transport::established_sctp),
+    ("proxy_header", client::proxy_header),
+    ("api_bodies", client::api_bodies),
+    ("ingress", media::ingress),
+    ("room_link", room::room_link),
+    ("calls", link::calls),
+    ("version", link::version),
+    ("trust_roots", link::trust_roots),
+    ("room_tag", link::room_tag),
+    ("profile", operator::profile),
 ];

@@ -3,7 +3,8 @@
 use rustls_pki_types::CertificateDer;
 use systir_assignment::RoomId;
 use systir_cascade::frame::{Frame, Reassembly, write_packet};
-use systir_identity::{HandshakeRole, LeafValidity, NodeHandshake, SpiffeId, TrustDomain};
+use systir_identity::{HandshakeRole, LeafValidity, NodeHandshake, SpiffeId, TrustBundle, TrustDomain};
+use systir_version::VersionRange;
 
 use crate::reader::Reader;
 
@@ -39,6 +40,48 @@ pub fn room_update(bytes: &[u8]) {
 pub fn messages(bytes: &[u8]) {
     systir_cascade::fuzz::messages(bytes);
     let _ = serde_json::from_slice::<systir_livekit::token::Grants>(bytes);
+}
+
+/// Calls between nodes and their answers: seats, grants, refusals.
+pub fn calls(bytes: &[u8]) {
+    systir_relay::fuzz::calls(bytes);
+}
+
+/// The versions that a node or a record states.
+pub fn version(bytes: &[u8]) {
+    if let Some(first) = bytes.first_chunk()
+        && let Some(range) = VersionRange::from_bytes(*first)
+    {
+        assert_eq!(range.to_bytes(), *first);
+        agree(range);
+    }
+    if let Ok(range) = serde_json::from_slice::<VersionRange>(bytes) {
+        let again = serde_json::to_vec(&range).unwrap_or_default();
+        assert_eq!(serde_json::from_slice(&again).ok(), Some(range));
+        agree(range);
+    }
+}
+
+fn agree(range: VersionRange) {
+    assert!(range.oldest() <= range.newest());
+    match VersionRange::OWN.agree(range, "sto-1") {
+        Ok(version) => assert!(VersionRange::OWN.contains(version) && range.contains(version)),
+        Err(refused) => assert!(refused.to_string().contains("docs/upgrade.md")),
+    }
+}
+
+/// The roots of another trust domain, as PEM.
+pub fn trust_roots(bytes: &[u8]) {
+    let (Ok(pem), Ok(domain)) = (std::str::from_utf8(bytes), TrustDomain::new("nordu.net")) else { return };
+    match TrustBundle::new().with(domain, pem) {
+        Ok(bundle) => assert_eq!(bundle.domains().count(), 1),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The tag of a room: as another node sends it, and as whoever holds the room key can make it.
+pub fn room_tag(bytes: &[u8]) {
+    systir_room_tag::seal::fuzz(bytes);
 }
 
 /// The request that binds a QUIC connection to a link.

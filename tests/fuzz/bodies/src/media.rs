@@ -7,6 +7,7 @@ use systir_forwarding::codec;
 use systir_forwarding::{Core, Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet, Packet, SenderReport};
 use systir_rtp::{ExtendedSeq, RtpHeader, parse_link_packet, write_link_packet};
+use systir_worker::fuzz::IngressStep;
 
 use crate::reader::Reader;
 
@@ -54,6 +55,28 @@ pub fn av1(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let dependency = (rest.byte() & 1 == 1).then(|| rest.piece());
     let _ = codec::av1::begins_key_frame(dependency, rest.0);
+}
+
+/// Decrypted packets of a publisher: mid, rid, RTX and the other extensions.
+pub fn ingress(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let steps = std::iter::from_fn(|| {
+        if rest.is_empty() {
+            return None;
+        }
+        let kind = rest.byte();
+        Some(match kind % 8 {
+            0 => IngressStep::Wait(Duration::from_millis(u64::from(rest.byte()) * 20)),
+            1 => IngressStep::Describe(rest.piece()),
+            2 => IngressStep::Track(rest.byte() % 8, kind & 0x80 != 0),
+            3 => {
+                let ssrc = u32::from(rest.number()) << 16 | u32::from(rest.number());
+                IngressStep::SenderReport(ssrc, u64::from(rest.number()) << 32)
+            }
+            _ => IngressStep::Packet(rest.piece()),
+        })
+    });
+    systir_worker::fuzz::ingress(steps);
 }
 
 struct Sink;

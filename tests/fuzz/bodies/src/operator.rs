@@ -3,9 +3,10 @@
 
 use std::sync::LazyLock;
 
-use systir_documents::{Lifetime, SigningKey};
+use systir_documents::{Document, Lifetime, SigningKey};
 use systir_journal::{JournalFile, JournalLine, MAX_LINE_BYTES};
 use systir_policy::demo::DemoDocuments;
+use systir_policy_profile::Profile;
 
 static DEMO: LazyLock<Option<DemoDocuments>> = LazyLock::new(|| {
     let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
@@ -24,6 +25,20 @@ pub fn policy(bytes: &[u8]) {
         if let Err(error) = documents.engine() {
             assert!(!error.to_string().is_empty());
         }
+    }
+}
+
+/// An institution's profile, and the policy that it becomes.
+pub fn profile(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Profile::parse(text) {
+        Ok(profile) => {
+            let lifetime =
+                Lifetime { issued: 1_800_000_000, renew_by: 1_810_000_000, not_after: 1_815_000_000 };
+            let bundle = Document::Bundle(profile.bundle(1, lifetime));
+            assert_eq!(Document::parse(&bundle.to_text()).as_ref(), Ok(&bundle));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::Feedback;
-use systir_transport::{Certificate, IceCredentials, Remote, Transport, TransportConfig};
+use systir_transport::fuzz::{IceStep, SctpStep, SrtpPair};
+use systir_transport::{Certificate, IceCredentials, Remote, SrtpProfile, Transport, TransportConfig};
 
 use crate::reader::Reader;
 
@@ -71,6 +72,73 @@ pub fn sctp(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let packets = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece().to_vec()));
     systir_transport::fuzz::sctp(packets);
+}
+
+/// An SCTP association that is up: a peer that may be any client sends any chunks.
+pub fn established_sctp(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let steps = std::iter::from_fn(|| {
+        if rest.is_empty() {
+            return None;
+        }
+        let (kind, number) = (rest.byte(), rest.byte());
+        Some(match kind % 8 {
+            0 => SctpStep::Wait(Duration::from_millis(u64::from(number) * 20)),
+            1 => SctpStep::Message(rest.piece()),
+            2 => SctpStep::Answer(rest.piece()),
+            3 => SctpStep::Open(if number % 2 == 0 { "_lossy" } else { "systir" }),
+            _ => SctpStep::Chunks(rest.piece()),
+        })
+    });
+    // The time that one input can take is bounded.
+    systir_transport::fuzz::established_sctp(steps.take(200));
+}
+
+/// ICE with a peer that knows the passwords, and forges addresses.
+pub fn ice(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let steps = std::iter::from_fn(|| {
+        if rest.is_empty() {
+            return None;
+        }
+        let (kind, from, priority) = (rest.byte(), rest.byte(), rest.byte());
+        Some(match kind % 8 {
+            0 => IceStep::Wait(Duration::from_millis(u64::from(from) * 60)),
+            1 => IceStep::Restart(priority),
+            2..4 => IceStep::Answer(from),
+            _ => IceStep::Check { from, to: kind >> 4, priority, nominates: kind & 8 != 0 },
+        })
+    });
+    systir_transport::fuzz::ice(steps);
+}
+
+/// SRTP and SRTCP of a peer whose keys we have. Datagrams arrive as they are, or sealed by the peer and changed on the way.
+pub fn srtp(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let profile = match rest.byte() % 3 {
+        0 => SrtpProfile::Aes128Gcm,
+        1 => SrtpProfile::Aes256Gcm,
+        _ => SrtpProfile::Aes128CmSha1,
+    };
+    let Some(mut pair) = SrtpPair::new(profile) else { unreachable!("the keys are long enough") };
+    while !rest.is_empty() {
+        let kind = rest.byte();
+        if kind % 4 == 0 {
+            pair.open(rest.piece());
+            continue;
+        }
+        let (change, place) = (rest.byte(), usize::from(rest.number()));
+        pair.pass(rest.piece(), kind % 2 == 1, |sealed| match change % 4 {
+            0 => {}
+            1 => sealed.truncate(place),
+            2 => sealed.extend(std::iter::repeat_n(change, place % 32)),
+            _ => {
+                if let Some(byte) = place.checked_rem(sealed.len()).and_then(|place| sealed.get_mut(place)) {
+                    *byte ^= change | 1;
+                }
+            }
+        });
+    }
 }
 
 /// A transport that has the peer's description and receives any datagrams.

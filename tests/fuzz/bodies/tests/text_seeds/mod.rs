@@ -1,0 +1,116 @@
+//! Seeds that are text: descriptions of real clients, configuration, HTTP bodies; and small binary ones.
+
+use systir_room_tag::test_keys;
+use systir_version::VersionRange;
+
+use super::{Seed, root};
+
+/// Copies of files, each under the name of its own.
+fn copies(target: &'static str, files: &[(&str, &str)]) -> Vec<Seed> {
+    let copy = |(name, file): &(&str, &str)| {
+        let text = std::fs::read(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        (target, (*name).to_owned(), text)
+    };
+    files.iter().map(copy).collect()
+}
+
+fn texts(target: &'static str, texts: &[(&str, &[u8])]) -> Vec<Seed> {
+    texts.iter().map(|(name, text)| (target, (*name).to_owned(), text.to_vec())).collect()
+}
+
+/// A header of version 2: command and protocol, and what follows the length.
+fn proxy_v2(command: u8, protocol: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).expect("a short header").to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x20 | command, protocol], &length, body, b"GET / HTTP/1.1\r\n"]
+        .concat()
+}
+
+fn proxy_headers() -> Vec<Seed> {
+    let ports = [0x12, 0x34, 0x01, 0xbb];
+    let v4 = [&[192, 0, 2, 7, 198, 51, 100, 1], ports.as_slice()].concat();
+    let v6 = [&[0x20; 32], ports.as_slice()].concat();
+    let with_name = [v4.as_slice(), &[2, 0, 4], b"host", &[3, 0, 4, 1, 2, 3, 4]].concat();
+    texts(
+        "proxy_header",
+        &[
+            ("v1-tcp4", b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\nGET / HTTP/1.1\r\n"),
+            ("v1-tcp6", b"PROXY TCP6 2001:db8::7 2001:db8::1 4660 443\r\nGET"),
+            ("v1-unknown", b"PROXY UNKNOWN\r\nGET"),
+            ("v2-tcp4", &proxy_v2(1, 0x11, &v4)),
+            ("v2-tcp6", &proxy_v2(1, 0x21, &v6)),
+            ("v2-local", &proxy_v2(0, 0, &[])),
+            ("v2-more", &proxy_v2(1, 0x11, &with_name)),
+        ],
+    )
+}
+
+fn descriptions() -> Vec<Seed> {
+    const CAPTURED: &str = "services/livekit/golden/captured";
+    let of = |target, suffix: &str| {
+        let clients = ["chromium", "firefox", "libwebrtc", "pion"];
+        let files = clients.map(|client| format!("{CAPTURED}/{client}-{suffix}.sdp"));
+        let names: Vec<_> = clients
+            .iter()
+            .zip(&files)
+            .map(|(client, file)| (format!("captured-{client}"), file.as_str()))
+            .collect();
+        let names: Vec<_> = names.iter().map(|(name, file)| (name.as_str(), *file)).collect();
+        copies(target, &names)
+    };
+    [of("offer", "offer"), of("answer", "subscriber-answer")].concat()
+}
+
+pub(super) fn all() -> Vec<Seed> {
+    let tags = ["", "lecture", "a name of more than thirty-two bytes, in two blocks"];
+    let names = ["tag-of-none", "tag", "tag-of-two-blocks"];
+    let tags = names.iter().zip(tags).map(|(name, room)| {
+        let key = test_keys::room(room).key();
+        let tag = key.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
+        ("room_tag", (*name).to_owned(), tag)
+    });
+    let mut block = vec![0; 32];
+    block[..9].copy_from_slice(b"\0\x07lecture");
+    let range = VersionRange::new(0, 3).expect("a range");
+    [
+        proxy_headers(),
+        descriptions(),
+        copies(
+            "profile",
+            &[
+                ("copenhagen", "examples/policy/copenhagen/profile.toml"),
+                ("consortium", "examples/policy/consortium/profile.toml"),
+                ("exam-rooms", "examples/policy/exam-rooms/profile.toml"),
+                ("leased-when-full", "examples/policy/leased-when-full/profile.toml"),
+            ],
+        ),
+        copies(
+            "config",
+            &[
+                ("deploy", "deploy/node.toml"),
+                ("two-machines-1", "deploy/two-machines/cph-1.toml"),
+                ("two-machines-2", "deploy/two-machines/sto-1.toml"),
+            ],
+        ),
+        texts(
+            "api_bodies",
+            &[
+                ("drain", br#"{"node":"cph-1","deadline_seconds":3600}"#),
+                ("undrain", br#"{"node":"cph-1"}"#),
+                ("guest", br#"{"room":"lecture","name":"Ada \u00e6"}"#),
+                ("unknown-field", br#"{"node":"cph-1","now":true}"#),
+            ],
+        ),
+        texts(
+            "version",
+            &[
+                ("bytes", &range.to_bytes()),
+                ("json", &serde_json::to_vec(&range).expect("JSON")),
+                ("later", br#"{"newest":3,"oldest":2,"more":1}"#),
+                ("reversed", br#"{"oldest":3,"newest":2}"#),
+            ],
+        ),
+        texts("room_tag", &[("block", &block), ("two-blocks", &[block.as_slice(), &[0; 32]].concat())]),
+        tags.collect(),
+    ]
+    .concat()
+}
