@@ -185,6 +185,13 @@ impl Transport {
         self.ice.is_authenticated(from)
     }
 
+    /// Does the peer use this address now? It has answered a check of ours from there, and has itself checked it in the last
+    /// seconds.
+    #[must_use]
+    pub fn is_used(&self, now: Instant, from: SocketAddr) -> bool {
+        self.ice.is_used(now, from)
+    }
+
     /// The peer's address that media is sent to: the nominated one, else the one authenticated last. Always one from which
     /// the peer has answered a check of ours.
     #[must_use]

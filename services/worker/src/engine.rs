@@ -163,7 +163,7 @@ impl Engine {
         match protocol {
             Protocol::Stun | Protocol::Dtls => {
                 let path = Route { via: Via::Udp(socket), source: destination, to: from };
-                if self.handshake(now, connection, path, bytes) {
+                if self.handshake(now, connection, path, bytes) && !self.is_taken(now, from, connection) {
                     let conn = self.egress.connections.get(connection);
                     let in_use = conn.and_then(|conn| conn.transport.remote_addr());
                     self.demux.map_address(from, connection, in_use);
@@ -172,6 +172,14 @@ impl Engine {
             Protocol::Rtp => self.rtp(now, connection, bytes),
             Protocol::Rtcp => self.rtcp(now, connection, bytes),
         }
+    }
+
+    /// Does another client use this address? A check proves a password and not an address, so it must not take the packets of
+    /// whoever is there. Once that client is gone, others behind its NAT may get the address.
+    fn is_taken(&self, now: Instant, from: SocketAddr, connection: usize) -> bool {
+        let owner = self.demux.connection_by_address(from).filter(|owner| *owner != connection);
+        let owner = owner.and_then(|owner| self.egress.connections.get(owner));
+        owner.is_some_and(|owner| owner.transport.is_used(now, from))
     }
 
     /// Handles a STUN or DTLS datagram. True when the path is authenticated.

@@ -34,6 +34,18 @@ const FRAME_INTERVAL: u64 = 33;
 const FRAME: u64 = 6;
 const PAYLOAD: usize = 1_050;
 
+#[test]
+fn forged_addresses_of_checks_take_no_packets_of_others() {
+    let mut meeting = SimulatedMeeting::new(2, true);
+    meeting.received_in(6_000);
+    let before = meeting.engine.counts();
+    meeting.forger = Some((0, 1));
+    let received = meeting.received_in(10_000);
+    let after = meeting.engine.counts();
+    assert_eq!(after.unauthentic, before.unauthentic, "all feedback reaches its own connection");
+    assert!(received[1] > 2_000, "{received:?}");
+}
+
 /// A datagram that a client sent.
 type Inbound = (SocketAddr, Vec<u8>);
 
@@ -42,6 +54,8 @@ pub(crate) struct SimulatedMeeting {
     has_camera: bool,
     /// A socket that takes nothing. Participants with even keys use socket 0, the others socket 1.
     pub(crate) full_socket: Option<usize>,
+    /// The checks of the first of these subscribers claim to come from the address of the second.
+    pub(crate) forger: Option<(usize, usize)>,
     publisher: Client,
     subscribers: Vec<Client>,
     now: Instant,
@@ -100,6 +114,7 @@ impl SimulatedMeeting {
             engine,
             has_camera,
             full_socket: None,
+            forger: None,
             publisher: publishing.unwrap(),
             subscribers: subscribing,
             now,
@@ -129,6 +144,15 @@ impl SimulatedMeeting {
         }
         for client in self.subscribers.iter_mut().chain([&mut self.publisher]) {
             client.poll(self.now, &mut self.inbound);
+        }
+        if let Some((forger, victim)) = self.forger {
+            let [own, claimed] = [forger, victim].map(|index| self.subscribers[index].address);
+            for (from, datagram) in &mut self.inbound {
+                // A binding request (RFC 8489 section 6).
+                if *from == own && datagram.starts_with(&[0, 1]) {
+                    *from = claimed;
+                }
+            }
         }
         let Self { engine, inbound, outbound, now, server, full_socket, .. } = self;
         measure(&mut || turn(engine, *now, *server, *full_socket, inbound, outbound));

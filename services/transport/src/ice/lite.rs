@@ -42,6 +42,10 @@ const CONSENT_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_UNANSWERED: u8 = 8;
 const UNANSWERED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Clients check a pair in use at least this often: browsers every 2.5 s or, for consent, up to every 6 s (RFC 7675
+/// section 5.1).
+const CHECK_INTERVAL: Duration = Duration::from_secs(7);
+
 /// We never become the controlling agent. The peer takes that role when its tie-breaker is not smaller
 /// (section 7.3.1.1).
 const TIE_BREAKER: u64 = 0;
@@ -365,6 +369,12 @@ impl IceLite {
     /// Whether an authenticated check arrived from this address.
     pub(crate) fn is_authenticated(&self, from: SocketAddr) -> bool {
         self.paths.iter().any(|path| path.remote == from)
+    }
+
+    /// Does the peer use this address now? It has answered a check of ours from there, and checked it recently itself.
+    pub(crate) fn is_used(&self, now: Instant, from: SocketAddr) -> bool {
+        let paths = self.paths.iter().filter(|path| path.remote == from && path.ours.is_answered());
+        paths.map(|path| path.last_check).any(|at| !is_older(Some(at), now, CHECK_INTERVAL))
     }
 
     /// The peer's address and ours: the nominated pair, else that of the newest check. Always one that the peer answered on.

@@ -34,7 +34,7 @@ pub(super) struct Client {
     pub(super) rtc: Rtc,
     /// Media packets received.
     pub(super) packets: u64,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     timeout: Instant,
     /// Datagrams to be sent.
     sent: Vec<(SocketAddr, Vec<u8>)>,

@@ -100,6 +100,7 @@ fn room(index: usize, now: Now) -> Option<RoomCore> {
         keys: Arc::new(KeyAllocator::new()),
         flows: Arc::new(Flows::default()),
         metrics: Arc::default(),
+        replicas: Arc::default(),
     };
     let mut core = RoomCore::new(config, [*node.as_bytes().first()?; 32], now);
     let address = NodeAddress { grpc: "10.0.0.1:1".parse().ok()?, quic: "10.0.0.1:2".parse().ok()? };
