@@ -18,7 +18,7 @@ use crate::pod::Pod;
 /// Secret of the API key, and the room key.
 pub(crate) const API_SECRET: &str = "2c1f0b7d9e3a48655acd1e7f80b93624";
 const ROOM_KEYS: [&str; 2] =
-    ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="];
+    ["AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=", "ISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+P0A="];
 
 /// The owners, their keys, and the folder of all pods.
 pub(crate) struct Owners {
