@@ -37,7 +37,7 @@ fn video_is_smaller_on_a_slow_link_and_large_again_on_a_free_one() -> Result<()>
                 all.try_into().map_err(|_| anyhow::anyhow!("there are five phases"))?;
             ensure!(free.width == 1280, "{free:?}");
             ensure!(slow.last_width < free.width, "a smaller layer: {slow:?}");
-            ensure!(slower.last_width < free.width, "a smaller layer: {slower:?}");
+            ensure!(slower.last_width == 320, "the smallest layer: {slower:?}");
             ensure!(free_again.last_width >= 640, "a larger layer returns: {free_again:?}");
             ensure!(lossy.nacks > 0, "lost packets are requested again: {lossy:?}");
             Ok(())
