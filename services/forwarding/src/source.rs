@@ -320,8 +320,9 @@ impl LayerSource {
             KeyFrameStart::Yes => true,
             // A missing packet just before it may hold the parameter sets.
             KeyFrameStart::Idr => {
+                let before = packet.seq.checked_sub(1);
                 self.highest.is_none()
-                    || packet.seq.checked_sub(1).is_some_and(|seq| self.cache.contains(seq))
+                    || before.is_some_and(|seq| self.highest == Some(seq) || self.cache.contains(seq))
             }
         };
         // A key frame starts once: at the first packet with its timestamp.

@@ -46,6 +46,8 @@ pub(crate) fn of_call(error: &CallError) -> Refusal {
     let reason = match error {
         CallError::Refused(_) => Reason::PolicyDenied,
         CallError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
+        // It is alive: nobody else may become the home of its rooms.
+        CallError::Busy(_) => Reason::TooManyAttempts,
         _ => Reason::NoAnswer,
     };
     Refusal::new(reason, error.to_string())
@@ -54,6 +56,14 @@ pub(crate) fn of_call(error: &CallError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who does not answer may be taken for dead.
+    #[test]
+    fn a_node_that_takes_no_more_calls_has_answered() {
+        let busy = of_call(&CallError::Busy("too many calls".to_owned()));
+        assert_eq!(busy.reason, Reason::TooManyAttempts);
+        assert_eq!(of_call(&CallError::Unreachable(String::new())).reason, Reason::NoAnswer);
+    }
 
     #[test]
     fn each_code_has_a_reason_and_only_full_is_full() {

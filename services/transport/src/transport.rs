@@ -169,6 +169,7 @@ impl Transport {
             }
             // A ClientHello from an unauthenticated address must not start the handshake (CVE-2023-51443).
             Some(Protocol::Dtls) if self.ice.is_authenticated(from) => {
+                self.ice.dtls_received(now, from, &mut self.transmits);
                 if let Some(Err(reason)) = self.dtls.as_mut().map(|dtls| dtls.handle(now, datagram)) {
                     return self.end(reason);
                 }
@@ -241,7 +242,11 @@ impl Transport {
         }
         // DTLS cannot retransmit before the peer's address is known.
         let dtls = self.remote_addr().and_then(|_| self.dtls.as_ref()?.poll_timeout());
-        [dtls, self.sctp.poll_timeout(), self.deadline, self.next_media_check].into_iter().flatten().min()
+        let ice = self.ice.poll_timeout();
+        [dtls, ice, self.sctp.poll_timeout(), self.deadline, self.next_media_check]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles the timeouts that are due at `now`.
@@ -259,6 +264,7 @@ impl Transport {
                 self.ice.renew_consent(now, &mut self.transmits);
             }
         }
+        self.ice.handle_timeout(now, &mut self.transmits);
         if self.deadline.is_some_and(|at| at <= now) {
             let reason =
                 if self.srtp.is_some() { CloseReason::TimedOut } else { CloseReason::NeverConnected };

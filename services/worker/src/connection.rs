@@ -20,7 +20,7 @@ use super::send_queue::{Datagrams, Route};
 use systir_media_control::{ParticipantKey, RoomNumber, Side};
 
 /// Paths kept per connection: address pairs on which checks arrived.
-const MAX_PATHS: usize = 4;
+const MAX_PATHS: usize = 16;
 
 /// State of the side of a connection.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(super) struct Connection {
     /// Is it in its room's list of connections whose data messages are not read?
     pub(super) is_data_paused: bool,
     /// Paths, each with our advertised address.
-    paths: SmallVec<[(Route, SocketAddr); MAX_PATHS]>,
+    paths: SmallVec<[(Route, SocketAddr); 4]>,
 }
 
 impl Connection {

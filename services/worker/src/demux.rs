@@ -7,9 +7,10 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use systir_transport::{Protocol, classify};
 
-/// Source addresses that are mapped to one connection. The one without checks for the longest time is removed
-/// first, never the one that media is sent to.
-const MAX_ADDRESSES: usize = 4;
+/// Source addresses that are mapped to one connection: a laptop with IPv4, IPv6, a VPN and relays checks from many, and answers
+/// of checks are recognised by them. The one without checks for the longest time is removed first, never the one that media
+/// is sent to.
+const MAX_ADDRESSES: usize = 16;
 
 /// The protocol of a datagram; none also when it is too short for that protocol's header.
 pub(super) fn protocol_of(datagram: &[u8]) -> Option<Protocol> {
@@ -190,7 +191,8 @@ mod tests {
     fn address_without_checks_for_the_longest_time_is_removed_first() {
         let mut demux = Demux::default();
         demux.insert(1, "one".into());
-        for port in [1, 2, 3, 4, 1, 5] {
+        let full = MAX_ADDRESSES as u16;
+        for port in (1..=full).chain([1, full + 1]) {
             demux.map_address(address(port), 1, None);
         }
         assert_eq!(demux.connection_by_address(address(1)), Some(1), "its last check is newer");

@@ -448,7 +448,9 @@ impl Engine {
         for room in rooms {
             let paused = self.egress.rooms.get_mut(room).map(|room| std::mem::take(&mut room.paused));
             for connection in paused.into_iter().flatten() {
-                if let Some(conn) = self.egress.connections.get_mut(connection) {
+                // The key may have been reused.
+                let conn = self.egress.connections.get_mut(connection);
+                if let Some(conn) = conn.filter(|conn| conn.room == *room) {
                     conn.is_data_paused = false;
                     self.drain_transport(now, connection);
                 }

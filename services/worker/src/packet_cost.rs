@@ -112,7 +112,7 @@ fn no_packet_allocates() {
         let counts = allocations(meeting);
         assert!(counts.packets >= packets, "{counts:?}");
         let to_clients = subscribers * COUNTED / 1_000;
-        assert!(counts.allocations <= 12 * counts.reports + 12 * to_clients, "{counts:?}");
+        assert!(counts.allocations <= 10 * counts.reports + 12 * to_clients, "{counts:?}");
     }
 }
 

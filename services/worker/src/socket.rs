@@ -72,10 +72,11 @@ impl Socket {
         max_wait: &mut Duration,
         counts: &mut WorkerCounts,
     ) {
+        let was_full = self.is_full;
         while !self.batch.is_empty() {
             let options = self.batch.options();
             let mut no_wait = Duration::ZERO;
-            let wait = if self.is_full { &mut no_wait } else { &mut *max_wait };
+            let wait = if was_full { &mut no_wait } else { &mut *max_wait };
             let sent = self.transmit(sender, options, &self.batch.messages(), wait).await;
             self.is_full = sent == Err(Failed::Full);
             match sent {

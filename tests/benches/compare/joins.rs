@@ -1,5 +1,5 @@
-//! How long joins take, client by client, while no other one joins. Each client joins the same room again and again, in
-//! which one participant publishes video and audio.
+//! How long joins take, client by client. Each client joins the same room again and again, in which one participant publishes
+//! video and audio, and leaves; pion's join one a second and stay.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) async fn measure(path: &ImpairedPath, programs: &Programs, server: Se
     path.set(Condition::Free)?;
     let _running = server.start(path, programs).await?;
     tokio::task::block_in_place(|| {
-        let mut publisher = Load::join(&mut LOAD.client(path, programs))?;
+        let mut publisher = Load::join(LOAD.client(path, programs).arg("-rate=1"))?;
         let mut figures = Vec::new();
         for (client, joined) in [
             ("Chromium", chromium(path)?),

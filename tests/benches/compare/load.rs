@@ -72,8 +72,11 @@ pub(crate) const LOADS: [Load; 4] = [
 ];
 
 impl Load {
-    /// With fewer subscribers, and shorter.
+    /// With fewer subscribers, and shorter. The points of a curve stay.
     pub(crate) fn quick(self) -> Self {
+        if self.kind == Kind::Point {
+            return self;
+        }
         Self {
             subscribers: self.subscribers.min(5 + self.subscribers / 4),
             seconds: self.seconds.min(5),

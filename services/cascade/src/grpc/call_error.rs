@@ -14,6 +14,9 @@ pub enum CallError {
     /// The nodes have no version in common.
     #[error("{0}")]
     UnsupportedVersion(String),
+    /// The node answers, and takes no more calls of this one now.
+    #[error("the node takes no more calls now: {0}")]
+    Busy(String),
     /// No answer in time.
     #[error("the node did not answer within {0:?}")]
     Timeout(Duration),

@@ -136,6 +136,7 @@ fn error_of(status: &Status) -> CallError {
     }
     match status.code() {
         Code::PermissionDenied => CallError::Refused(status.message().to_owned()),
+        Code::ResourceExhausted => CallError::Busy(status.message().to_owned()),
         Code::Unavailable if is_refusal(status) => CallError::Refused(causes(status)),
         Code::Unavailable => CallError::Unreachable(causes(status)),
         code => CallError::Failed(format!("{code:?}: {}", causes(status))),

@@ -161,13 +161,20 @@ impl Connection {
     }
 
     fn leave_place(&self) {
-        let left = self.place().take();
-        self.all.held.fetch_sub(left.map_or(0, |place| place.held()), Ordering::Relaxed);
+        let mut place = self.place();
+        // What all hold is changed under the lock, so that nothing is subtracted before it was added.
+        self.all.held.fetch_sub(place.take().map_or(0, |place| place.held()), Ordering::Relaxed);
     }
 
+    /// Ends it, unless its request came meanwhile.
     fn end(&self) {
-        self.leave_place();
-        self.ended.cancel();
+        let mut place = self.place();
+        if self.requests.load(Ordering::Relaxed) == 0
+            && let Some(left) = place.take()
+        {
+            self.all.held.fetch_sub(left.held(), Ordering::Relaxed);
+            self.ended.cancel();
+        }
     }
 
     /// Changes what it holds, if it has a place.
@@ -177,14 +184,14 @@ impl Connection {
         let before = changed.held();
         change(changed);
         let after = changed.held();
-        drop(place);
-        if after > before {
-            let all = self.all.held.fetch_add(after - before, Ordering::Relaxed) + (after - before);
-            if all > HELD_BYTES {
-                self.all.end_largest();
-            }
-        } else {
+        if after <= before {
             self.all.held.fetch_sub(before - after, Ordering::Relaxed);
+            return;
+        }
+        let all = self.all.held.fetch_add(after - before, Ordering::Relaxed) + (after - before);
+        drop(place);
+        if all > HELD_BYTES {
+            self.all.end_largest();
         }
     }
 }
@@ -230,6 +237,8 @@ struct Answering(Arc<Connection>);
 
 impl Answering {
     fn begin(connection: &NotAdmitted) -> Self {
+        // Not while it is being ended.
+        let _place = connection.0.place();
         connection.0.requests.fetch_add(1, Ordering::Relaxed);
         Self(connection.0.clone())
     }

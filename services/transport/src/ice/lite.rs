@@ -42,9 +42,15 @@ const CONSENT_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_UNANSWERED: u8 = 8;
 const UNANSWERED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Clients check a pair in use at least this often: browsers every 2.5 s or, for consent, up to every 6 s (RFC 7675
-/// section 5.1).
-const CHECK_INTERVAL: Duration = Duration::from_secs(7);
+/// Checks to addresses that have not answered, of all pairs together: 64 at once, then one per interval. A peer with many real
+/// addresses needs fewer.
+const BUDGET_INTERVAL: Duration = Duration::from_millis(100);
+const BUDGET: Duration = Duration::from_millis(6_400);
+/// Our first check on a pair is sent once more after this time: Firefox checks a pair that has succeeded only seconds later.
+const REPEAT_AFTER: Duration = Duration::from_millis(150);
+/// Clients check a pair in use at least this often, also when one check is lost: browsers every 2.5 s or, for consent, up to
+/// every 6 s (RFC 7675 section 5.1).
+const CHECK_INTERVAL: Duration = Duration::from_secs(13);
 
 /// We never become the controlling agent. The peer takes that role when its tie-breaker is not smaller
 /// (section 7.3.1.1).
@@ -126,6 +132,8 @@ pub(crate) struct IceLite {
     selected: Option<(SocketAddr, SocketAddr)>,
     /// The peer restarted and has not nominated since: its next nomination is selected.
     restarted: bool,
+    /// When checks to addresses that have not answered are paid for.
+    paid_at: Option<Instant>,
 }
 
 impl IceLite {
@@ -138,6 +146,7 @@ impl IceLite {
             paths: Vec::new(),
             selected: None,
             restarted: false,
+            paid_at: None,
         }
     }
 
@@ -243,7 +252,7 @@ impl IceLite {
     }
 
     /// A check on the pair that a check of the peer arrived on: until the peer has answered on it, and until it has nominated a
-    /// pair. One for each check of the peer at most; it is not sent again by itself.
+    /// pair. One for each check of the peer at most.
     fn triggered_check(&mut self, now: Instant, pair: (SocketAddr, SocketAddr), out: &mut TransmitQueue) {
         let is_settled = self.selected.is_some() && !self.restarted;
         if let Some(path) = self.paths.iter().position(|path| path.pair() == pair)
@@ -258,6 +267,15 @@ impl IceLite {
         if !path.ours.may_send(now) {
             return;
         }
+        if !path.ours.is_answered() {
+            let paid_at = self.paid_at.map_or(now, |at| at.max(now)) + BUDGET_INTERVAL;
+            if paid_at.saturating_duration_since(now) > BUDGET {
+                // It counts as sent, so that a timer does not ask for it again at once.
+                path.ours.unanswered = MAX_UNANSWERED;
+                return;
+            }
+            self.paid_at = Some(paid_at);
+        }
         let Some(transaction) = path.ours.send(now) else { return };
         let username = format!("{}:{}", remote.ufrag, self.local.ufrag);
         let check =
@@ -267,6 +285,40 @@ impl IceLite {
             bytes.truncate(len);
             out.push_back(Transmit { to: path.remote, from: Some(path.local), datagram: bytes });
         }
+    }
+
+    /// The peer begins DTLS from this address: asks it again, if it has not answered yet.
+    pub(crate) fn dtls_received(&mut self, now: Instant, from: SocketAddr, out: &mut TransmitQueue) {
+        let is_due = |path: &Path| {
+            path.remote == from && !path.ours.is_answered() && is_older(path.ours.sent_at, now, REPEAT_AFTER)
+        };
+        if self.pair().is_none()
+            && let Some(path) = self.paths.iter().position(is_due)
+        {
+            self.send_check(now, path, out);
+        }
+    }
+
+    /// When [`IceLite::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.paths.iter().filter_map(|path| self.repeats_at(path)).min()
+    }
+
+    /// Sends the checks again that may have been lost.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut TransmitQueue) {
+        while let Some(path) =
+            self.paths.iter().position(|path| self.repeats_at(path).is_some_and(|at| at <= now))
+        {
+            self.send_check(now, path, out);
+        }
+    }
+
+    /// When the check on this pair is sent again by itself: once, while nothing can be sent to the peer, or the pair is to
+    /// replace the one in use.
+    fn repeats_at(&self, path: &Path) -> Option<Instant> {
+        let is_needed = self.pair().is_none() || path.nominated_at.is_some();
+        let sent_at = path.ours.sent_at.filter(|_| is_needed && path.ours.unanswered == 1)?;
+        (!path.ours.is_answered()).then_some(sent_at + REPEAT_AFTER)
     }
 
     /// Asks the peer for consent to what is sent to it, and sends nothing more where it has not answered for 30 s
@@ -300,10 +352,12 @@ impl IceLite {
         let rank = self.candidates.iter().position(|own| *own == local).unwrap_or(usize::MAX);
         let priority = (priority, Reverse(rank));
         let answered = match self.paths.iter_mut().find(|path| path.pair() == pair) {
-            // Also withdraws a nomination: a check without USE-CANDIDATE means that the peer moved.
+            // Also withdraws a nomination: a check without USE-CANDIDATE means that the peer moved. Not one that waits for
+            // an answer: the peer may check its new pair in this way only to keep it alive.
             Some(known) => {
                 let ours = std::mem::take(&mut known.ours);
                 let answered = ours.is_answered();
+                let nominated_at = if nominates || answered { nominated_at } else { known.nominated_at };
                 *known = Path { remote, local, priority, nominated_at, last_check: now, ours };
                 answered
             }
@@ -644,6 +698,44 @@ mod tests {
         assert!(none.is_empty());
     }
 
+    /// Firefox checks a pair that has succeeded only seconds later.
+    #[test]
+    fn a_lost_check_is_sent_once_more_also_when_the_peer_begins_dtls() {
+        let (mut lite, ours) = agent();
+        let (mut out, start) = (TransmitQueue::new(), Instant::now());
+        lite.handle(start, addr(1), first(), &check(&ours, "them", 5, true), &mut out);
+        out.clear();
+        let due = lite.poll_timeout().unwrap();
+        lite.handle_timeout(due - Duration::from_millis(1), &mut out);
+        assert!(out.is_empty());
+        lite.handle_timeout(due, &mut out);
+        assert_eq!((out.drain(..).count(), lite.poll_timeout()), (1, None), "once");
+        lite.dtls_received(due + Duration::from_millis(50), addr(1), &mut out);
+        lite.dtls_received(due + Duration::from_millis(200), addr(7), &mut out);
+        assert!(out.is_empty(), "too soon, and an address without a check");
+        lite.dtls_received(due + Duration::from_millis(200), addr(1), &mut out);
+        let answer = answer(&credentials("them"), &out.pop_front().unwrap()).unwrap();
+        assert!(lite.handle(due + Duration::from_millis(250), addr(1), first(), &answer, &mut out));
+        assert_eq!(lite.remote_addr(), Some(addr(1)));
+        lite.dtls_received(due + Duration::from_secs(1), addr(1), &mut out);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_nomination_waits_for_its_answer_although_a_plain_check_follows() {
+        let (mut lite, ours) = agent();
+        let now = Instant::now();
+        honest(&mut lite, now, (addr(1), first()), &check(&ours, "them", 30, true));
+        lite.set_remote(credentials("restarted"));
+        let mut out = TransmitQueue::new();
+        lite.handle(now, addr(2), first(), &check(&ours, "restarted", 10, true), &mut out);
+        lite.handle(now, addr(2), first(), &check(&ours, "restarted", 10, false), &mut out);
+        assert_eq!(lite.remote_addr(), Some(addr(1)));
+        let answer = out.iter().find_map(|sent| answer(&credentials("restarted"), sent)).unwrap();
+        assert!(lite.handle(now, addr(2), first(), &answer, &mut TransmitQueue::new()));
+        assert_eq!(lite.remote_addr(), Some(addr(2)));
+    }
+
     #[test]
     fn checks_to_an_address_that_does_not_answer_are_bounded() {
         let (mut lite, ours) = agent();
@@ -656,6 +748,21 @@ mod tests {
             checks += out.drain(..).filter(|sent| answer(&credentials("them"), sent).is_some()).count();
         }
         assert!((9..=18).contains(&checks), "{checks} in 10 s");
+    }
+
+    #[test]
+    fn checks_to_many_addresses_that_do_not_answer_are_bounded_together() {
+        let (mut lite, ours) = agent();
+        let now = Instant::now();
+        let (mut out, mut checks) = (TransmitQueue::new(), 0);
+        for step in 0..10_000_u64 {
+            let at = now + Duration::from_millis(step);
+            let from = addr(1_000 + (step % 5_000) as u16);
+            lite.handle(at, from, first(), &check(&ours, "them", 40, true), &mut out);
+            lite.handle_timeout(at, &mut out);
+            checks += out.drain(..).filter(|sent| answer(&credentials("them"), sent).is_some()).count();
+        }
+        assert!((100..=165).contains(&checks), "{checks} in 10 s");
     }
 
     #[test]
