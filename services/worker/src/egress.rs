@@ -219,6 +219,8 @@ pub(super) struct WorkerEgress {
     pub(super) wanted_checks: Vec<TrackId>,
     /// Connections with queued packets that may be sent.
     pub(super) ready: VecDeque<usize>,
+    /// Those of them whose socket is full, until the end of the turn.
+    pub(super) held: Vec<usize>,
     /// Frames of which packets are held back.
     pub(super) frames: FrameHold,
     /// Ids of publishers who speak.
@@ -241,6 +243,7 @@ impl WorkerEgress {
             estimates: Estimates::default(),
             wanted_checks: Vec::new(),
             ready: VecDeque::new(),
+            held: Vec::new(),
             frames: FrameHold::default(),
             speaking: FxHashSet::default(),
             now,

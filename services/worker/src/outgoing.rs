@@ -37,13 +37,16 @@ impl Engine {
 
     /// Takes the first of the connections that may send.
     fn next_ready(&mut self, is_full: &impl Fn(usize) -> bool) -> Option<usize> {
-        let connections = &self.egress.connections;
-        let can_send = |connection: &usize| {
-            let route = connections.get(*connection).and_then(|conn| conn.route);
-            !route.is_some_and(|route| matches!(route.via, Via::Udp(socket) if is_full(socket)))
-        };
-        let at = self.egress.ready.iter().position(can_send)?;
-        self.egress.ready.remove(at)
+        while let Some(connection) = self.egress.ready.pop_front() {
+            let route = self.egress.connections.get(connection).and_then(|conn| conn.route);
+            if !route.is_some_and(|route| matches!(route.via, Via::Udp(socket) if is_full(socket))) {
+                return Some(connection);
+            }
+            self.egress.held.push(connection);
+        }
+        // In a later turn their sockets may take something.
+        self.egress.ready.extend(self.egress.held.drain(..));
+        None
     }
 
     /// Writes what the connection may send now, and schedules the rest.

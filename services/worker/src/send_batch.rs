@@ -12,6 +12,9 @@ use super::send_queue::{Datagrams, GsoGroup, Route};
 /// Bytes after which a batch is sent, so that they are still in the processor's cache.
 const MAX_BYTES: usize = 64_000;
 
+/// Buffers that a batch keeps while its socket takes little.
+const MAX_BUFFERS: usize = 64;
+
 /// A group of datagrams in one of the batch's buffers.
 #[derive(Debug)]
 struct Entry {
@@ -39,6 +42,11 @@ pub(super) struct SendBatch {
 impl SendBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Does it keep so many buffers that it takes no more?
+    pub(super) fn is_crowded(&self) -> bool {
+        self.buffers.len() >= MAX_BUFFERS
     }
 
     /// Takes a buffer; [`SendBatch::push`] adds its groups, at most `max_segments` datagrams in each.

@@ -388,6 +388,11 @@ impl Worker {
         send_wait: &mut Duration,
     ) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
+        if socket.is_full && socket.batch.is_crowded() {
+            self.engine.egress.counts.send_dropped += datagrams.iter().count() as u64;
+            self.engine.egress.buffers.queue.recycle(datagrams);
+            return;
+        }
         let (max_segments, is_refused) =
             (socket.max_segments(now, route.to), socket.is_refused(now, route.to));
         for group in socket.batch.take(route, datagrams, max_segments) {

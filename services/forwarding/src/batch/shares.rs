@@ -38,7 +38,7 @@ impl Shares {
     }
 
     /// Is there room for so much more of a source? It may have half of what is left free of a ring of `limit`; for base layers
-    /// as much as that, for audio twice as much.
+    /// all of it, for audio twice as much.
     pub(super) fn has_room(&self, source: u32, more: usize, limit: usize, lowest: Priority) -> bool {
         let own = self.by_source.get(&source).map_or(0, |own| *own) + more;
         let free = limit.saturating_sub(self.total + more);
