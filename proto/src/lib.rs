@@ -1,5 +1,5 @@
 //! The wire formats between nodes, generated from `systir/*/v1/*.proto`, and the constants that both
-//! ends of a link must share. Its only behaviour is to count fields of encoded messages ([`fields`]).
+//! ends of a link must share. Its only behaviour is to count fields of encoded messages ([`fields()`]).
 //!
 //! Messages need only `prost`; the feature `grpc` adds the clients and servers of the services.
 //! The code under `generated/` is committed. `make proto` regenerates it; a test fails when it is stale.

@@ -280,8 +280,9 @@ mod tests {
         fn opens(node: &str) -> RoomLinkEvent {
             opened(node, 1)
         }
-        let fills: [(usize, &dyn Fn(&str) -> RoomLinkEvent, usize); 3] =
-            [(MAX_MESSAGES, &request, 100), (4, &large, 1), (MAX_LINK_EVENTS, &opens, 10)];
+        type Event = fn(&str) -> RoomLinkEvent;
+        let fills: [(usize, Event, usize); 3] =
+            [(MAX_MESSAGES, request, 100), (4, large, 1), (MAX_LINK_EVENTS, opens, 10)];
         for (capacity, event, of_other) in fills {
             for last in ["osl-1", "sto-1"] {
                 let mut queue = LinkEventQueue::default();

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_makes_a_new_link_has_no_new_allowance() {
+    fn a_peer_that_makes_a_new_link_may_do_no_more() {
         let (paces, start) = (StatePaces::default(), Instant::now());
         let peer = |name: &str| format!("spiffe://nordu.net/relay/{name}").parse::<SpiffeId>().unwrap();
         let mut read = 0;

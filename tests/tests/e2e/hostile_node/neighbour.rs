@@ -135,11 +135,11 @@ fn flood(hostile: &HostileNode, room: &str, flow: u32, eve: (&Ticket, &str)) -> 
     tasks.spawn(async move {
         for seq in 2_u64.. {
             let track_sid = || TRACK.to_owned();
-            let junk = StateUpdate { updates: vec![vec![0x0a, 0].into(); 1_000], snapshot: false };
+            let malformed = StateUpdate { updates: vec![vec![0x0a, 0].into(); 1_000], snapshot: false };
             for body in [
                 write_of_eve(&ticket, &note, seq),
                 write_of_eve(&ticket, &note.replace("eve", "eva"), seq),
-                RoomBody::StateUpdate(junk),
+                RoomBody::StateUpdate(malformed),
                 RoomBody::KeyFrame(KeyFrame { track_sid: track_sid(), layer: 0 }),
                 RoomBody::Subscribe(Subscribe {
                     track_sid: track_sid(),
