@@ -19,7 +19,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use client::{Client, publisher_ids, run_until};
-use harness::{CAMERA, Harness, ROOM, VOICE};
+use harness::{CAMERA, Harness, ROOM, VOICE, vp8};
 use str0m::media::MediaKind;
 use systir_media_control::{
     CaptureSource, Downtrack, ParticipantKey, ReceiveCodec, ReceiveSection, TrackSource, TrackSpec,
@@ -100,20 +100,6 @@ fn subscribe(harness: &Harness, load: Load, key: u64, client: &mut Client) {
     harness.command(WorkerCommand::Subscribe { participant: ParticipantKey(key), downtrack });
 }
 
-/// A VP8 packet (RFC 7741) with a 15-bit picture id.
-fn vp8(picture: u16, first: bool, key: bool, bytes: usize) -> Vec<u8> {
-    let [high, low] = (picture | 0x8000).to_be_bytes();
-    let mut payload = vec![if first { 0x90 } else { 0x80 }, 0x80, high, low];
-    if first {
-        payload.extend_from_slice(&[if key { 0x10 } else { 0x11 }, 0, 0]);
-        if key {
-            payload.extend_from_slice(&[0x9D, 0x01, 0x2A, 0x40, 0x01, 0xF0, 0x00]);
-        }
-    }
-    payload.resize(bytes, 7);
-    payload
-}
-
 fn frame(load: Load, client: &mut Client, number: u64) {
     for part in 0..load.packets {
         let last = part + 1 == load.packets;
@@ -123,7 +109,7 @@ fn frame(load: Load, client: &mut Client, number: u64) {
             Kind::Video => {
                 // The last packet of a frame is shorter.
                 let bytes = if last { load.bytes / 2 } else { load.bytes };
-                let payload = vp8(number as u16, part == 0, number % 300 == 1, bytes);
+                let payload = vp8(number as u16, part == 0, number % 300 == 1, bytes, 7);
                 client.write(1000, 96, seq, number as u32 * 3000, last, payload);
             }
         }

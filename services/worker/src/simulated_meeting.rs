@@ -2,6 +2,8 @@
 //! a camera or not; others subscribe to both and report on each packet of video, as browsers do.
 
 mod client;
+#[path = "../tests/worker/vp8.rs"]
+mod vp8;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::engine::{Engine, EngineConfig};
 use crate::links::Links;
 use crate::send_queue::{Datagrams, Route};
 use client::{Client, publisher_ids};
+use vp8::vp8;
 
 const ROOM: RoomNumber = RoomNumber(1);
 const VOICE: TrackKey = TrackKey(10);
@@ -193,7 +196,7 @@ impl SimulatedMeeting {
             self.frames += 1;
             for part in 0..FRAME {
                 let (seq, last) = (number * FRAME + part, part + 1 == FRAME);
-                let payload = vp8(number as u16, part == 0, number.is_multiple_of(150), PAYLOAD);
+                let payload = vp8(number as u16, part == 0, number.is_multiple_of(150), PAYLOAD, 7);
                 self.publisher.write(self.now, 2000, 96, seq, number as u32 * 3000, last, payload);
             }
         }
@@ -268,18 +271,4 @@ fn subscribe(engine: &mut Engine, now: Instant, participant: ParticipantKey, cli
         };
         engine.command(now, WorkerCommand::Subscribe { participant, downtrack });
     }
-}
-
-/// A VP8 packet (RFC 7741) with a 15-bit picture id.
-fn vp8(picture: u16, first: bool, key: bool, bytes: usize) -> Vec<u8> {
-    let [high, low] = (picture | 0x8000).to_be_bytes();
-    let mut payload = vec![if first { 0x90 } else { 0x80 }, 0x80, high, low];
-    if first {
-        payload.extend_from_slice(&[if key { 0x10 } else { 0x11 }, 0, 0]);
-        if key {
-            payload.extend_from_slice(&[0x9D, 0x01, 0x2A, 0x40, 0x01, 0xF0, 0x00]);
-        }
-    }
-    payload.resize(bytes, 7);
-    payload
 }

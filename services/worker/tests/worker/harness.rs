@@ -17,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, TIMEOUT, publisher_ids};
 
+#[path = "vp8.rs"]
+mod vp8;
+pub(crate) use vp8::vp8;
+
 pub(crate) const ROOM: RoomNumber = RoomNumber(1);
 pub(crate) const VOICE: TrackKey = TrackKey(10);
 pub(crate) const CAMERA: TrackKey = TrackKey(11);
@@ -251,23 +255,10 @@ impl Camera {
                 let seq = self.sent[layer as usize];
                 let last = part == FRAME - 1;
                 let bytes = if last && self.is_uneven { 401 } else { 400 };
+                // The bytes name the layer.
                 let payload = vp8(step as u16, part == 0, key, bytes, layer as u8);
                 client.write(2000 + layer, 96, seq, step as u32 * 3000, last, payload);
             }
         }
     }
-}
-
-/// A VP8 packet (RFC 7741) with a 15-bit picture id; the last bytes name the layer.
-fn vp8(picture: u16, first: bool, key: bool, bytes: usize, layer: u8) -> Vec<u8> {
-    let [high, low] = (picture | 0x8000).to_be_bytes();
-    let mut payload = vec![if first { 0x90 } else { 0x80 }, 0x80, high, low];
-    if first {
-        payload.extend_from_slice(&[if key { 0x10 } else { 0x11 }, 0, 0]);
-        if key {
-            payload.extend_from_slice(&[0x9D, 0x01, 0x2A, 0x40, 0x01, 0xF0, 0x00]);
-        }
-    }
-    payload.resize(bytes, layer);
-    payload
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use systir_media_control::{ParticipantKey, Side, WorkerCommand};
 use systir_worker::tcp::{ConnectionLimiter, serve};
 
-use crate::client::{TIMEOUT, run_until};
+use crate::client::{Client, TIMEOUT, run_until};
 use crate::harness::Harness;
 use crate::{ALICE, BOB, connect, send_until};
 
@@ -22,18 +22,24 @@ pub(crate) fn listen(harness: &Harness) -> (tokio::runtime::Runtime, SocketAddr,
     (runtime, address, limiter)
 }
 
-#[test]
-fn voice_and_camera_reach_a_subscriber_over_tcp_from_a_publisher_over_udp() {
-    let mut harness = Harness::new();
-    let (_runtime, address, limiter) = listen(&harness);
+/// Alice publishes over UDP, and voice and camera reach bob over TCP. Returns bob's client, and alice's.
+fn meet_over_tcp(harness: &mut Harness, address: SocketAddr) -> (Client, Client) {
     let (mut alice, _) = harness.join(ALICE);
     let mut bob = harness.join_over_tcp(BOB, address);
     harness.publish(ALICE, &mut alice);
     harness.subscribe(BOB, &mut bob);
-    connect(&mut harness, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    connect(harness, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
     send_until(&mut [&mut alice, &mut bob], "voice and camera over TCP", |clients| {
         clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 100
     });
+    (bob, alice)
+}
+
+#[test]
+fn voice_and_camera_reach_a_subscriber_over_tcp_from_a_publisher_over_udp() {
+    let mut harness = Harness::new();
+    let (_runtime, address, limiter) = listen(&harness);
+    let (mut bob, _alice) = meet_over_tcp(&mut harness, address);
     for pair in bob.packets(6000).windows(2) {
         assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1, "nothing is dropped while the client reads");
     }
@@ -105,14 +111,7 @@ fn silent_connections_from_many_addresses_keep_no_participant_from_media_over_tc
         let counts = limiter.counts();
         counts.accepted + counts.refused == 9 * 80
     });
-    let (mut alice, _) = harness.join(ALICE);
-    let mut bob = harness.join_over_tcp(BOB, address);
-    harness.publish(ALICE, &mut alice);
-    harness.subscribe(BOB, &mut bob);
-    connect(&mut harness, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
-    send_until(&mut [&mut alice, &mut bob], "voice and camera over TCP", |clients| {
-        clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 100
-    });
+    let _both = meet_over_tcp(&mut harness, address);
     assert_eq!(limiter.counts().refused, 0);
     drop(silent);
 }
