@@ -134,7 +134,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Nodes read the bundle that it becomes: else nobody would notice before it is signed and published.
+    /// Nodes must be able to read the bundle that it becomes. A fault is found here, before the bundle is signed and published.
     fn is_readable(&self) -> Result<(), String> {
         let bundle = self.bundle(1, Lifetime { issued: 1, renew_by: 2, not_after: 3 });
         Document::parse(&Document::Bundle(bundle).to_text()).map(drop).map_err(|error| error.problem)
