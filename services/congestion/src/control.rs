@@ -4,6 +4,7 @@ use systir_rtp::twcc::Feedback;
 
 use crate::arrival::ArrivalClock;
 use crate::backlog::Backlog;
+use crate::bottleneck_queue::BottleneckQueue;
 use crate::gcc::{self, FirstProbes, Gcc, Micros};
 use crate::history::{MAX_PACKETS, SendHistory};
 use crate::limits::BitrateLimits;
@@ -70,6 +71,7 @@ pub struct CongestionControl {
     arrivals: ArrivalClock,
     probing: Probing,
     silence: Silence,
+    queue: BottleneckQueue,
     reported: ReportedLoss,
     backlog: Backlog,
     /// Bits per second of audio.
@@ -111,6 +113,7 @@ impl CongestionControl {
             arrivals: ArrivalClock::default(),
             probing: Probing::default(),
             silence: Silence::default(),
+            queue: BottleneckQueue::default(),
             reported: ReportedLoss::new(EPOCH, limits.start, limits.min, limits.max),
             backlog: Backlog::default(),
             audio: 0,
@@ -186,8 +189,9 @@ impl CongestionControl {
                 },
             };
             let Some((number, packet)) = self.history.report(seq, arrival.is_some()) else { continue };
-            if arrival.is_some() {
+            if let Some(arrival) = arrival {
                 newest = newest.max(Some(packet.at));
+                self.queue.received(packet.at, arrival, packet.size);
             }
             let probe = packet.probe.and_then(|id| self.probing.cluster(id));
             let sent = gcc::sent_packet(number, packet.at, packet.size, probe);
@@ -200,9 +204,16 @@ impl CongestionControl {
             if let Some(left) = self.silence.reported(now, self.history.in_flight()) {
                 // What was sent into the blackout says nothing about the path as it is now.
                 self.history.clear();
+                self.queue = BottleneckQueue::default();
                 self.replace_estimator(now, left, FirstProbes::Usual);
                 return;
             }
+        }
+        if newest.is_some() && self.queue.reported(now, self.probing.sending()) {
+            self.drain_until = now + DRAIN;
+            self.carried = None;
+            self.probing.note_slow();
+            self.probing.hold(now);
         }
         if !results.is_empty() {
             let before = self.gcc.target();
@@ -342,6 +353,14 @@ impl CongestionControl {
             self.reported.process(now);
             return;
         }
+        let cap = self.queue.cap();
+        if let Some(carried) = self.queue.end_cap(now) {
+            self.carried = None;
+            if self.gcc.target() > carried {
+                // It saw too little of a queue that was kept short.
+                self.replace_estimator(now, cap.unwrap_or(carried), FirstProbes::Later);
+            }
+        }
         let before = self.gcc.target();
         self.gcc.process(now);
         self.note_fall(now, before);
@@ -372,7 +391,8 @@ impl CongestionControl {
             Source::Unknown | Source::TransportWide => self.gcc.target().max(self.carried.unwrap_or(0)),
         };
         let backlog = self.backlog.cap().map(|cap| cap.saturating_sub(self.audio));
-        let target = [self.silence.cap(), backlog].into_iter().flatten().fold(target, u64::min);
+        let target =
+            [self.silence.cap(), self.queue.cap(), backlog].into_iter().flatten().fold(target, u64::min);
         target.clamp(self.limits.min, self.limits.max)
     }
 
@@ -398,10 +418,10 @@ impl CongestionControl {
 
     /// The probe to send now, if any: send its bytes at its rate, then call this again.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        if !self.takes_fillers() || self.silence.cap().is_some() {
+        let now = self.micros(now);
+        if !self.takes_fillers() || self.silence.cap().is_some() || self.queue.is_filled(now) {
             return None;
         }
-        let now = self.micros(now);
         self.probing.poll(now)
     }
 
@@ -416,7 +436,7 @@ impl CongestionControl {
     fn replace_estimator(&mut self, now: Micros, start: u64, probes: FirstProbes) {
         *self.gcc = Gcc::new(now, &self.limits_from(start), probes);
         self.carried = None;
-        self.probing.restart(now, &mut self.gcc);
+        self.probing.restart(now, &mut self.gcc, probes);
     }
 
     fn limits_from(&self, start: u64) -> BitrateLimits {

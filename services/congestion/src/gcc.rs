@@ -43,6 +43,8 @@ pub(crate) enum FirstProbes {
     Usual,
     /// Only the lower one: the path is thought to carry little more than audio, which would wait behind the other.
     Cautious,
+    /// None as long as they are held back: what the path carries was just measured.
+    Later,
 }
 
 /// A probe that the estimator asks for.
@@ -78,7 +80,7 @@ impl Gcc {
     /// An estimator that begins with `limits.start` and does not probe yet.
     pub(crate) fn new(now: Micros, limits: &BitrateLimits, probes: FirstProbes) -> Self {
         let mut trials = FieldTrials::default();
-        if probes == FirstProbes::Cautious {
+        if probes != FirstProbes::Usual {
             trials.probing_configuration.p2 = 0.0;
         }
         trials.robust_throughput_estimator_settings.max_window_packets = MAX_WINDOW;

@@ -61,6 +61,7 @@
 
 mod arrival;
 mod backlog;
+mod bottleneck_queue;
 mod control;
 mod gcc;
 mod history;

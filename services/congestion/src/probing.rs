@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::gcc::{Cluster, Gcc, Micros};
+use crate::gcc::{Cluster, FirstProbes, Gcc, Micros};
 use crate::probe::{MAX_PAUSE, Probe, ProbeId, SentKind};
 
 /// Probes that wait to be sent; the estimator asks for two at once.
@@ -72,6 +72,8 @@ pub(crate) struct Probing {
     is_slow: bool,
     /// When a probe was asked for.
     asked: Micros,
+    /// The estimate then.
+    asked_with: Option<u64>,
     /// The estimate at which a further probe was put off.
     put_off_at: Option<u64>,
     started: bool,
@@ -85,12 +87,12 @@ impl Probing {
 
     /// Is less allocated than is wanted?
     pub(crate) fn wants_more(&self) -> bool {
-        self.wanted > self.allocated + self.filler
+        self.wanted > self.sending()
     }
 
     /// Is nothing of what is wanted allocated?
     pub(crate) fn is_starved(&self) -> bool {
-        self.wanted > 0 && self.allocated + self.filler == 0
+        self.wanted > 0 && self.sending() == 0
     }
 
     /// Is as much allocated now as was tried?
@@ -116,6 +118,11 @@ impl Probing {
     /// Bits per second that are allocated.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
+    }
+
+    /// Bits per second that are sent, on average.
+    pub(crate) fn sending(&self) -> u64 {
+        self.allocated + self.filler
     }
 
     fn is_held_back(&self, estimate: u64) -> bool {
@@ -152,7 +159,7 @@ impl Probing {
     /// A raise or a trial that does not last was too much for the path, although its probe succeeded. What is allocated
     /// varies with the measured rates of the layers; only a step to another layer counts.
     fn note_raise(&mut self, now: Micros, wanted: u64, total: u64) {
-        let before = self.allocated + self.filler;
+        let before = self.sending();
         let still_wanted = wanted >= self.wanted / 4 * 3;
         if is_step(total, before) && still_wanted && now.saturating_sub(self.raised) < SHORT {
             self.hold = now + HOLD;
@@ -161,11 +168,19 @@ impl Probing {
         }
     }
 
+    /// The path was just seen to carry less than is sent: probes wait.
+    pub(crate) fn hold(&mut self, now: Micros) {
+        self.waiting.clear();
+        self.hold = now + HOLD;
+    }
+
     /// A new estimator: it begins with probing if anything is wanted.
-    pub(crate) fn restart(&mut self, now: Micros, gcc: &mut Gcc) {
+    pub(crate) fn restart(&mut self, now: Micros, gcc: &mut Gcc, probes: FirstProbes) {
         self.waiting.clear();
         self.known.clear();
-        self.hold = 0;
+        if probes != FirstProbes::Later {
+            self.hold = 0;
+        }
         self.interval = MIN_INTERVAL;
         self.next = now + MIN_INTERVAL;
         if self.started {
@@ -184,15 +199,24 @@ impl Probing {
             self.interval = MIN_INTERVAL;
             self.next = self.next.min(now + MIN_INTERVAL);
         }
+        // The probe before found much more: the path is perhaps free again.
+        if now >= self.asked + MIN_INTERVAL
+            && self.asked_with.take_if(|estimate| gcc.target() >= *estimate / 4 * 5).is_some()
+        {
+            self.interval = MIN_INTERVAL;
+            self.next = self.next.min(now);
+        }
         // What the probe before found still holds.
         if now >= self.asked + MIN_INTERVAL
             && self.put_off_at.take().is_some_and(|estimate| gcc.target() >= estimate / 10 * 9)
         {
             self.next = self.next.min(now);
         }
+        // Of a path that was too slow, a trial and a probe at once would fill the queue.
         if now < self.next.max(self.hold)
             || !self.started
             || !self.waiting.is_empty()
+            || (self.is_slow && self.filler > 0)
             || !self.is_held_back(gcc.target())
         {
             return;
@@ -228,7 +252,7 @@ impl Probing {
             if now < self.hold || cluster.rate <= estimate || self.waiting.len() >= MAX_WAITING {
                 continue;
             }
-            (self.asked, self.put_off_at) = (now, None);
+            (self.asked, self.asked_with, self.put_off_at) = (now, Some(estimate), None);
             self.last = self.last.wrapping_add(1);
             let id = ProbeId(self.last);
             if self.known.len() >= MAX_KNOWN {

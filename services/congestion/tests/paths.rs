@@ -65,11 +65,45 @@ fn random_loss_of_five_percent_leaves_most_of_the_path_usable() {
 
 #[test]
 fn jitter_is_not_mistaken_for_congestion() {
+    for jitter_ms in [15, 30] {
+        for seed in SEEDS {
+            let capacity = vec![(0, 3 * MEGABIT)];
+            let simulation = run(Path { capacity, seed, jitter_ms, ..Path::default() }, 40_000);
+            let estimate = simulation.mean_estimate(10_000, 40_000);
+            assert!(estimate > 0.7 * 2.1e6, "{estimate}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_becomes_slower_has_no_long_queue() {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
     for seed in SEEDS {
-        let capacity = vec![(0, 3 * MEGABIT)];
-        let simulation = run(Path { capacity, seed, jitter_ms: 15, ..Path::default() }, 40_000);
+        // At different times between two reports.
+        let step = 15_000 + 7 * seed;
+        let capacity = vec![(0, 100 * MEGABIT), (step, MEGABIT), (step + 20_000, 400 * KILOBIT)];
+        let path = Path { capacity, seed, burst: 4_500, queue_ms: 250, propagation_ms: 1, ..Path::default() };
+        let simulation = run(path, 50_000);
+        first.push(simulation.worst_queue(step, step + 2_000));
+        second.push(simulation.worst_queue(step + 20_000, step + 22_000));
+        // Probes and trials.
+        let later = simulation.worst_queue(step + 22_000, 50_000);
+        assert!(later < 150.0, "{later}");
+    }
+    for queues in [first, second] {
+        let mean = queues.iter().sum::<f64>() / queues.len() as f64;
+        println!("longest queues {queues:.0?}, mean {mean:.0} ms");
+        assert!(mean < 150.0, "{mean}");
+    }
+}
+
+#[test]
+fn a_radio_that_pauses_is_not_mistaken_for_congestion() {
+    for seed in SEEDS {
+        let path = Path { stall: (1000, 100), seed, queue_ms: 400, ..Path::default() };
+        let simulation = run(path, 40_000);
         let estimate = simulation.mean_estimate(10_000, 40_000);
-        assert!(estimate > 0.7 * 2.1e6, "{estimate}");
+        assert!(estimate > 0.9 * 3e6, "{estimate}");
     }
 }
 

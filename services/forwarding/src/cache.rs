@@ -139,6 +139,11 @@ impl Cache {
         self.inserted(seq).is_some()
     }
 
+    /// When it was inserted.
+    pub(crate) fn inserted_at(&self, seq: u64) -> Option<Instant> {
+        self.inserted(seq).map(|slot| slot.at)
+    }
+
     pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &PayloadInfo)> {
         let slot = self.inserted(seq)?;
         slot.packet(&self.ring).map(|packet| (packet, &slot.info))

@@ -64,6 +64,11 @@ impl PendingPackets {
         Some(packet)
     }
 
+    /// The first packet.
+    pub(crate) fn first(&self) -> Option<(u8, u64)> {
+        (!self.is_empty()).then_some((self.first.layer, self.first.next))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
@@ -79,8 +84,10 @@ mod tests {
         let all = [(0, 7), (0, 8), (2, 100), (2, 101), (2, 99), (0, 9)];
         assert!(all.iter().all(|(layer, seq)| pending.push(*layer, *seq)));
         assert_eq!(pending.rest.len(), 3);
+        assert_eq!(pending.first(), all.first().copied());
         assert_eq!(std::iter::from_fn(|| pending.pop()).collect::<Vec<_>>(), all);
         assert!(pending.is_empty());
+        assert_eq!(pending.first(), None);
     }
 
     #[test]

@@ -23,10 +23,12 @@ fn nothing_is_sent_before_it_is_pulled() {
     }
     assert!(sim.log.sent.is_empty());
     assert_eq!(sim.log.queued, [sub, other], "each is listed once");
+    assert!(sim.core.next_arrived(other).is_some());
     assert!(sim.core.pull(other, &mut sim.log) && sim.core.has_pending(other));
     assert_eq!((sim.log.of(sub).len(), sim.log.of(other).len()), (0, 1));
     sim.pull_all();
     assert!(!sim.core.pull(sub, &mut sim.log) && !sim.core.has_pending(sub));
+    assert_eq!(sim.core.next_arrived(sub), None);
     assert_eq!((sim.log.of(sub).len(), sim.log.of(other).len()), (3, 3));
     assert!(continuous(&sim.log.of(other)));
 }

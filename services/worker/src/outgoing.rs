@@ -118,10 +118,11 @@ impl Engine {
 
     /// Schedules the next look at a connection with congestion control.
     pub(super) fn schedule_sending(&mut self, now: Instant, connection: usize) {
-        let has_video =
-            self.egress.pending(connection).is_some_and(|pending| pending.next(Kind::Video).is_some());
+        let next = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Video));
+        let has_video = next.is_some();
+        let waits_since = next.and_then(|sub| self.core.next_arrived(sub));
         let Some(control) = self.egress.send_control(connection) else { return };
-        control.set_waits(now, has_video);
+        control.set_waits(now, waits_since);
         let Some(wake) = control.next_wake(now, has_video) else { return };
         if control.wake_at.is_none_or(|at| wake < at) {
             control.wake_at = Some(wake);

@@ -76,9 +76,7 @@ pub(super) struct SendControl {
     holds_data: bool,
     /// When anything was wanted for the first time.
     wanted_since: Option<Instant>,
-    /// Since when video waits.
-    waits_since: Option<Instant>,
-    /// Has it waited for too long?
+    /// Has the video that is next waited for too long?
     is_late: bool,
     probe: Option<ActiveProbe>,
     /// Spreads the packets that are sent in the place of a higher layer while the path is tried.
@@ -126,7 +124,6 @@ impl SendControl {
             data_part: 0,
             holds_data: false,
             wanted_since: None,
-            waits_since: None,
             is_late: false,
             probe: None,
             trial: None,
@@ -185,10 +182,9 @@ impl SendControl {
         self.pacer.may_send(now)
     }
 
-    /// Video still waits after what could leave has left, or none does.
-    pub(super) fn set_waits(&mut self, now: Instant, waits: bool) {
-        self.waits_since = waits.then(|| self.waits_since.unwrap_or(now));
-        let is_late = self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_WAIT);
+    /// What could leave has left. `since`: when the video arrived that is next, if any still waits.
+    pub(super) fn set_waits(&mut self, now: Instant, since: Option<Instant>) {
+        let is_late = since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_WAIT);
         if std::mem::replace(&mut self.is_late, is_late) != is_late {
             self.update_pace(now);
         }

@@ -50,6 +50,9 @@ pub(crate) struct Path {
     pub(crate) loss: f64,
     /// Random delay added to each packet, without reordering: up to twice this.
     pub(crate) jitter_ms: u64,
+    /// The bottleneck serves nothing for a while again and again, as a radio does that listens elsewhere: how often, how
+    /// long. Nothing is lost. Zero: never.
+    pub(crate) stall: (u64, u64),
     /// A constant flow through the bottleneck: from, until, bits per second.
     pub(crate) competing: (u64, u64, u64),
     pub(crate) seed: u64,
@@ -64,6 +67,7 @@ impl Default for Path {
             propagation_ms: 20,
             loss: 0.0,
             jitter_ms: 0,
+            stall: (0, 0),
             competing: (0, 0, 0),
             seed: 1,
         }
@@ -425,6 +429,10 @@ impl Simulation {
                     bits_left,
                 });
             }
+        }
+        let (every, length) = self.path.stall;
+        if every > 0 && self.ms % every < length {
+            return;
         }
         let capacity = self.capacity() as f64;
         let budget = capacity / 1000.0;

@@ -1,5 +1,7 @@
 //! Sending what is queued for a subscriber.
 
+use std::time::Instant;
+
 use super::Core;
 use crate::subscription::Sending;
 use crate::{Egress, SubscriptionId};
@@ -42,6 +44,14 @@ impl Core {
     #[must_use]
     pub fn has_pending(&self, sub: SubscriptionId) -> bool {
         self.subs.get(sub.0).is_some_and(|state| !state.pending.is_empty())
+    }
+
+    /// When the packet arrived that is sent to the subscriber next. None: none is queued, or it has left the cache.
+    #[must_use]
+    pub fn next_arrived(&self, sub: SubscriptionId) -> Option<Instant> {
+        let state = self.subs.get(sub.0)?;
+        let (layer, seq) = state.pending.first()?;
+        self.tracks.get(state.track.0)?.source(layer)?.cache.inserted_at(seq)
     }
 
     /// Sends again the packet that was sent `back` packets before the newest one. It measures whether the network carries

@@ -266,3 +266,24 @@ fn audio_is_no_part_of_what_the_clients_own_estimate_leaves_for_video() {
     }
     assert_eq!(control.budget(), 500_000 - 64_000);
 }
+
+/// Bytes of video of ten seconds. `waits`: how long the next packet has waited whenever some still wait, milliseconds.
+fn video_sent(waits: u64) -> u64 {
+    sent(|control, now| {
+        let may = control.may_send(now);
+        if may {
+            control.sent_unnumbered(now, PACKET, false);
+        } else {
+            control.set_waits(now, now.checked_sub(Duration::from_millis(waits)));
+        }
+        may
+    })
+}
+
+#[test]
+fn video_leaves_faster_when_its_next_packet_has_waited_for_long_and_not_when_some_packet_always_waits() {
+    let (short, long) = (video_sent(100), video_sent(500));
+    let part = LIMITS.start / 8 * 10 / 5 * 6;
+    assert!((part..part * 11 / 10).contains(&short), "{short} instead of {part}");
+    assert!(long > short / 10 * 25, "{long}, {short} before");
+}
