@@ -34,9 +34,11 @@ pub(crate) struct BottleneckQueue {
     /// The least transit time of this and of the last span of [`BASE`]; the clocks' offset is arbitrary.
     base: [Option<i64>; 2],
     base_until: Micros,
-    /// Beyond the least: of the packet that was reported last, and on average.
+    /// Beyond the least: of the packet that was reported last, and that on average.
     delay: i64,
     usual: i64,
+    /// The longest of this report.
+    longest: i64,
     reports: i64,
     reported: Micros,
     /// When the last packet arrived, by our clock with an offset.
@@ -67,6 +69,7 @@ impl BottleneckQueue {
         }
         self.base[0] = Some(self.base[0].map_or(transit, |base| base.min(transit)));
         self.delay = transit - self.base.into_iter().flatten().min().unwrap_or(transit);
+        self.longest = self.longest.max(self.delay);
         let gap = arrival.saturating_sub(self.arrived);
         self.arrived = self.arrived.max(arrival);
         match &mut self.period {
@@ -88,11 +91,13 @@ impl BottleneckQueue {
         self.reported = now;
         let grown = GROWN + USUAL * self.usual;
         self.reports = (self.reports + 1).min(REPORTS);
+        let longest = std::mem::take(&mut self.longest);
         self.usual += (self.delay - self.usual) / self.reports;
         let Some(period) = &self.period else { return false };
         // A bottleneck that served nothing for a while, as a radio does, and then all at once is not slow: its one long
-        // gap does not count, and its queue shrinks. A little less than the most: frames arrive in bursts.
-        let grows = self.delay >= grown && self.delay >= period.most / 4 * 3;
+        // gap does not count, and its queue shrinks. Frames are sent in bursts, so a report's last packet may have waited
+        // for less than others.
+        let grows = longest >= grown && longest >= period.most / 4 * 3 && self.delay >= EMPTY;
         let length = self.arrived.saturating_sub(period.began) - (period.gaps[0] - period.gaps[1]);
         if !grows || length < MIN_PERIOD || self.reports < MIN_REPORTS {
             return false;

@@ -36,6 +36,12 @@ const KEY_FRAME: Micros = 600_000;
 /// After a higher layer was chosen, media leaves no faster than the estimate for this long: its key frame is asked for,
 /// comes and has left. Faster, it would fill the bottleneck's queue, and a layer that fits would be taken for too much.
 const BEGINNING: Micros = 900_000;
+/// What media may send at once: an ordinary frame. Each burst is one system call, and one wake-up of the receiver.
+const FRAME_BURST: Duration = Duration::from_millis(40);
+/// After the path was too slow: a burst waits in the bottleneck's queue, before audio, and is mistaken for congestion.
+const SHORT_BURST: Duration = Duration::from_millis(10);
+/// How long that is.
+const CAREFUL: Micros = 60_000_000;
 /// Time without packets after which the estimator begins anew, while all video is held back; doubled each time.
 const MIN_STARVED: Micros = 500_000;
 const MAX_STARVED: Micros = 4_000_000;
@@ -86,6 +92,8 @@ pub struct CongestionControl {
     drain_until: Micros,
     /// The key frame of a layer that begins has left by then.
     begins_until: Micros,
+    /// The path was too slow, so bursts are short until then.
+    careful_until: Micros,
     /// How long nothing may be sent until the estimator begins anew, while all video is held back.
     starved_after: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
@@ -123,6 +131,7 @@ impl CongestionControl {
             statuses_paid: 0,
             drain_until: 0,
             begins_until: 0,
+            careful_until: 0,
             starved_after: MIN_STARVED,
             carried: None,
             next_process: None,
@@ -210,9 +219,8 @@ impl CongestionControl {
             }
         }
         if newest.is_some() && self.queue.reported(now, self.probing.sending()) {
-            self.drain_until = now + DRAIN;
+            self.note_slow(now);
             self.carried = None;
-            self.probing.note_slow();
             self.probing.hold(now);
         }
         if !results.is_empty() {
@@ -221,6 +229,13 @@ impl CongestionControl {
             self.note_fall(now, before);
             self.probing.take(now, &mut self.gcc);
         }
+    }
+
+    /// The path carries less than is sent.
+    fn note_slow(&mut self, now: Micros) {
+        self.drain_until = now + DRAIN;
+        self.careful_until = now + CAREFUL;
+        self.probing.note_slow();
     }
 
     /// What a fall of the estimate means.
@@ -234,8 +249,7 @@ impl CongestionControl {
             return;
         }
         if target < self.probing.allocated() {
-            self.drain_until = now + DRAIN;
-            self.probing.note_slow();
+            self.note_slow(now);
         }
         // It falls to nine tenths of what was received, perhaps twice. Further: the path does not carry what is sent.
         let allocated = self.probing.allocated();
@@ -408,6 +422,12 @@ impl CongestionControl {
             _ => 6,
         };
         self.estimate() / 5 * fifths
+    }
+
+    /// What the [`crate::Pacer`] of media lets through at once: less after the path was too slow.
+    #[must_use]
+    pub fn pacing_burst(&self) -> Duration {
+        if self.latest < self.careful_until { SHORT_BURST } else { FRAME_BURST }
     }
 
     /// Would padding show what the path carries? Not if the receiver does not report it, and not behind a backlog.

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-/// What may leave at once. More is mistaken for congestion: a burst waits in the bottleneck's queue.
+/// What may leave at once, unless it is set.
 const BURST: Duration = Duration::from_millis(10);
 /// Below this rate one packet would block the next ones for seconds.
 const MIN_RATE: u64 = 10_000;
@@ -43,6 +43,11 @@ impl Pacer {
         let left = left * u128::from(self.rate) / u128::from(rate);
         self.drained = now + Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX / 4));
         self.rate = rate;
+    }
+
+    /// Changes what is taken at once: what drains in `burst`.
+    pub fn set_burst(&mut self, burst: Duration) {
+        self.burst = burst;
     }
 
     /// Whether the next packet may leave now.

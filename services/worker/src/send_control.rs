@@ -386,6 +386,7 @@ impl SendControl {
         let pace = u128::from(self.congestion.pacing_rate()) * u128::from(estimate - taken);
         let pace = u64::try_from(pace / u128::from(estimate.max(1))).unwrap_or(u64::MAX);
         self.pacer.set_rate(now, pace.saturating_mul(faster));
+        self.pacer.set_burst(self.congestion.pacing_burst());
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
         let data = match (self.is_held_back, self.is_slow) {
             // A path that carries all video has room for data: SCTP finds out how much.

@@ -288,6 +288,7 @@ impl Simulation {
         }
         self.control.set_demand(now, outcome.wanted, outcome.allocated, outcome.trial);
         self.pacer.set_rate(now, self.control.pacing_rate());
+        self.pacer.set_burst(self.control.pacing_burst());
     }
 
     /// Sends what was chosen; another layer begins with its key frame.
