@@ -90,10 +90,14 @@ impl Session {
         if self.others.get(info.sid.as_str()).is_some_and(|known| known.info.version > info.version) {
             return false;
         }
-        let sid = self
-            .others
-            .get_key_value(info.sid.as_str())
-            .map_or_else(|| info.sid.as_str().into(), |(sid, _)| sid.clone());
+        let sid = match self.others.get_key_value(info.sid.as_str()) {
+            Some((sid, _)) => Arc::clone(sid),
+            None => {
+                let sid: Arc<str> = info.sid.as_str().into();
+                self.quality_unsent.insert(Arc::clone(&sid));
+                sid
+            }
+        };
         self.others.insert(Arc::clone(&sid), participant.clone());
 
         let now: HashSet<&str> = participant.tracks.iter().map(|track| &*track.sid).collect();
@@ -137,6 +141,8 @@ impl Session {
 
     fn participant_left(&mut self, sid: &str, reason: LeaveReason) {
         let Some(other) = self.others.remove(sid) else { return };
+        self.quality_unsent.remove(sid);
+        self.qualities.remove(sid);
         let mut info = other.info.clone();
         let tracks: Vec<VisibleTrackId> =
             self.visible.keys().filter(|id| *id.participant_sid == *sid).cloned().collect();

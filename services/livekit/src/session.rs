@@ -1,6 +1,6 @@
 //! The session of one participant: its state, its inputs and the join response.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,10 +77,10 @@ pub struct Session {
     pub(super) changed_at: Option<Instant>,
     pub(super) began_at: Instant,
     connected: bool,
-    /// Sids whose connection quality was sent.
-    quality_sent: HashSet<Arc<str>>,
+    /// Sids whose connection quality is not sent yet, or has changed since.
+    pub(super) quality_unsent: BTreeSet<Arc<str>>,
     /// Connection quality of those whose quality has changed, by sid.
-    qualities: BTreeMap<Arc<str>, proto::ConnectionQualityInfo>,
+    pub(super) qualities: BTreeMap<Arc<str>, proto::ConnectionQualityInfo>,
     next_quality: Instant,
     pub(super) ended: bool,
 }
@@ -117,7 +117,7 @@ impl Session {
             changed_at: None,
             began_at: now,
             connected: false,
-            quality_sent: HashSet::new(),
+            quality_unsent: BTreeSet::new(),
             qualities: BTreeMap::new(),
             next_quality: now + QUALITY_INTERVAL,
             ended: false,
@@ -129,6 +129,7 @@ impl Session {
     }
 
     fn begin(&mut self) {
+        self.quality_unsent.insert(self.own.sid.as_str().into());
         self.media(WorkerCommand::Join {
             room: self.config.room_key,
             participant: self.config.participant,
@@ -359,30 +360,25 @@ impl Session {
         if sid != self.own.sid && !self.others.contains_key(sid) {
             return;
         }
-        self.quality_sent.remove(sid);
-        self.qualities.insert(sid.into(), info);
+        let sid: Arc<str> = sid.into();
+        self.quality_unsent.insert(Arc::clone(&sid));
+        self.qualities.insert(sid, info);
     }
 
     /// Sends the quality of each participant once, and again when it changed. What is not known is EXCELLENT.
     fn send_quality(&mut self) {
-        let own: Arc<str> = self.own.sid.as_str().into();
-        let known: HashSet<Arc<str>> = self.others.keys().cloned().chain(std::iter::once(own)).collect();
-        self.quality_sent.retain(|sid| known.contains(sid));
-        self.qualities.retain(|sid, _| known.contains(sid));
-        let mut new: Vec<Arc<str>> = known.difference(&self.quality_sent).cloned().collect();
-        if new.is_empty() {
+        let unsent = std::mem::take(&mut self.quality_unsent);
+        if unsent.is_empty() {
             return;
         }
-        new.sort_unstable();
-        let updates = new.iter().map(|sid| {
-            self.qualities.get(sid).cloned().unwrap_or_else(|| proto::ConnectionQualityInfo {
-                participant_sid: String::from(&**sid),
+        let updates = unsent.into_iter().map(|sid| {
+            self.qualities.get(&sid).cloned().unwrap_or_else(|| proto::ConnectionQualityInfo {
+                participant_sid: String::from(&*sid),
                 quality: proto::ConnectionQuality::Excellent as i32,
                 score: 4.5,
             })
         });
         let update = proto::ConnectionQualityUpdate { updates: updates.collect() };
-        self.quality_sent.extend(new);
         self.signal(Message::ConnectionQuality(update));
     }
 
