@@ -24,6 +24,8 @@ pub(crate) struct ArrivalClock {
 pub(crate) struct Arrivals {
     now: i64,
     at: i64,
+    /// Is the offset another one than before?
+    pub(crate) is_anew: bool,
 }
 
 impl ArrivalClock {
@@ -42,12 +44,12 @@ impl ArrivalClock {
         let time = unwrapped * REFERENCE_US;
         if self.reference.is_some() && plausible(now, time + self.offset) {
             self.reference = Some(unwrapped);
-            return Arrivals { now, at: time + self.offset };
+            return Arrivals { now, at: time + self.offset, is_anew: false };
         }
         // Begun anew from 24 bits: a receiver could drive the unwrapped time to any height.
         self.reference = Some(reference);
         self.offset = now - reference * REFERENCE_US;
-        Arrivals { now, at: now }
+        Arrivals { now, at: now, is_anew: true }
     }
 }
 

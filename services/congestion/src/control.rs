@@ -38,6 +38,8 @@ const KEY_FRAME: Micros = 600_000;
 const BEGINNING: Micros = 900_000;
 /// What media may send at once: an ordinary frame. Each burst is one system call, and one wake-up of the receiver.
 const FRAME_BURST: Duration = Duration::from_millis(40);
+/// And no more than this, so that it fits into the queues and token buckets of fast paths: 32 kB.
+const MAX_BURST_BITS: u64 = 8 * 32_000;
 /// After the path was too slow: a burst waits in the bottleneck's queue, before audio, and is mistaken for congestion.
 const SHORT_BURST: Duration = Duration::from_millis(10);
 /// How long that is.
@@ -101,6 +103,8 @@ pub struct CongestionControl {
     next_process: Option<Micros>,
     /// Smoothed.
     round_trip: Option<Micros>,
+    /// The number of the last feedback.
+    feedback_count: Option<u8>,
 }
 
 impl CongestionControl {
@@ -136,6 +140,7 @@ impl CongestionControl {
             carried: None,
             next_process: None,
             round_trip: None,
+            feedback_count: None,
         }
     }
 
@@ -183,6 +188,13 @@ impl CongestionControl {
             self.source = Source::TransportWide;
         }
         let mut arrivals = self.arrivals.begin(now, feedback.reference_time());
+        if arrivals.is_anew {
+            self.queue = BottleneckQueue::default();
+        }
+        let count = feedback.count();
+        if self.feedback_count.replace(count).is_some_and(|before| count != before.wrapping_add(1)) {
+            self.queue.report_lost();
+        }
         let mut results = Vec::with_capacity(USUAL_STATUSES);
         let mut newest = None;
         self.statuses_paid = self.statuses_paid.max(now);
@@ -374,6 +386,10 @@ impl CongestionControl {
                 // It saw too little of a queue that was kept short.
                 self.replace_estimator(now, cap.unwrap_or(carried), FirstProbes::Later);
             }
+            if !self.queue.is_filled(now) {
+                // Perhaps the path was slow for a moment only: a probe tells.
+                self.probing.shorten_hold(now);
+            }
         }
         let before = self.gcc.target();
         self.gcc.process(now);
@@ -393,7 +409,7 @@ impl CongestionControl {
             self.silence.process(now, self.estimate(), self.round_trip.unwrap_or(0));
         }
         if self.silence.cap().is_none() {
-            self.probing.process(now, &mut self.gcc);
+            self.probing.process(now, &mut self.gcc, self.queue.is_filled(now));
         }
     }
 
@@ -427,7 +443,11 @@ impl CongestionControl {
     /// What the [`crate::Pacer`] of media lets through at once: less after the path was too slow.
     #[must_use]
     pub fn pacing_burst(&self) -> Duration {
-        if self.latest < self.careful_until { SHORT_BURST } else { FRAME_BURST }
+        if self.is_slow() || self.latest < self.careful_until {
+            return SHORT_BURST;
+        }
+        let most = MAX_BURST_BITS.saturating_mul(1_000_000) / self.pacing_rate().max(1);
+        FRAME_BURST.min(Duration::from_micros(most))
     }
 
     /// Would padding show what the path carries? Not if the receiver does not report it, and not behind a backlog.

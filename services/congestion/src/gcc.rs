@@ -43,7 +43,7 @@ pub(crate) enum FirstProbes {
     Usual,
     /// Only the lower one: the path is thought to carry little more than audio, which would wait behind the other.
     Cautious,
-    /// None as long as they are held back: what the path carries was just measured.
+    /// They are asked for and dropped: what the path carries was just measured.
     Later,
 }
 

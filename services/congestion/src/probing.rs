@@ -74,6 +74,8 @@ pub(crate) struct Probing {
     asked: Micros,
     /// The estimate then.
     asked_with: Option<u64>,
+    /// Since when the path is tried.
+    tried_since: Option<Micros>,
     /// The estimate at which a further probe was put off.
     put_off_at: Option<u64>,
     started: bool,
@@ -120,7 +122,7 @@ impl Probing {
         self.allocated
     }
 
-    /// Bits per second that are sent, on average.
+    /// Bits per second that are allocated, with the padding of a trial.
     pub(crate) fn sending(&self) -> u64 {
         self.allocated + self.filler
     }
@@ -139,6 +141,7 @@ impl Probing {
     ) {
         self.note_raise(now, wanted, allocated + filler);
         (self.wanted, self.allocated, self.filler) = (wanted, allocated, filler);
+        self.tried_since = (filler > 0).then(|| self.tried_since.unwrap_or(now));
         self.is_slow &= self.wants_more();
         if wanted == 0 {
             self.waiting.clear();
@@ -174,10 +177,17 @@ impl Probing {
         self.hold = now + HOLD;
     }
 
+    /// The next probe need not wait any more.
+    pub(crate) fn shorten_hold(&mut self, now: Micros) {
+        self.hold = self.hold.min(now);
+        self.next = self.next.min(now);
+    }
+
     /// A new estimator: it begins with probing if anything is wanted.
     pub(crate) fn restart(&mut self, now: Micros, gcc: &mut Gcc, probes: FirstProbes) {
         self.waiting.clear();
         self.known.clear();
+        self.asked_with = None;
         if probes != FirstProbes::Later {
             self.hold = 0;
         }
@@ -190,7 +200,8 @@ impl Probing {
     }
 
     /// Asks the estimator for a probe if it is time to.
-    pub(crate) fn process(&mut self, now: Micros, gcc: &mut Gcc) {
+    /// `is_filled`: packets wait in the bottleneck's queue.
+    pub(crate) fn process(&mut self, now: Micros, gcc: &mut Gcc, is_filled: bool) {
         self.take(now, gcc);
         // Another layer is sent: what is known about the path is outdated.
         let (less, more) = (self.allocated.min(self.probed_with), self.allocated.max(self.probed_with));
@@ -200,7 +211,7 @@ impl Probing {
             self.next = self.next.min(now + MIN_INTERVAL);
         }
         // The probe before found much more: the path is perhaps free again.
-        if now >= self.asked + MIN_INTERVAL
+        if (self.asked + MIN_INTERVAL..self.asked + MAX_INTERVAL).contains(&now)
             && self.asked_with.take_if(|estimate| gcc.target() >= *estimate / 4 * 5).is_some()
         {
             self.interval = MIN_INTERVAL;
@@ -212,13 +223,18 @@ impl Probing {
         {
             self.next = self.next.min(now);
         }
-        // Of a path that was too slow, a trial and a probe at once would fill the queue.
+        // On a path that was too slow, a probe beside a trial would fill the queue.
+        let is_tried = self.is_slow && self.tried_since.is_some_and(|since| now < since + MAX_INTERVAL);
         if now < self.next.max(self.hold)
             || !self.started
             || !self.waiting.is_empty()
-            || (self.is_slow && self.filler > 0)
+            || is_tried
             || !self.is_held_back(gcc.target())
         {
+            return;
+        }
+        if is_filled {
+            self.next = now + RETRY;
             return;
         }
         // The estimator probes when the demand changes, so the demand changes by one bit per second.

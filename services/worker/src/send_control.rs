@@ -21,7 +21,7 @@ const BEGINNING: Duration = Duration::from_secs(3);
 /// meanwhile.
 const MAX_WAIT: Duration = Duration::from_millis(400);
 /// How much faster.
-const CATCH_UP: u64 = 3;
+const CATCH_UP: u32 = 3;
 /// An estimate that fell by more than this is divided at once, but not more often than this.
 const FALL_PERCENT: u64 = 5;
 const FALL_INTERVAL: Duration = Duration::from_millis(50);
@@ -385,8 +385,8 @@ impl SendControl {
         let faster = if self.is_late { CATCH_UP } else { 1 };
         let pace = u128::from(self.congestion.pacing_rate()) * u128::from(estimate - taken);
         let pace = u64::try_from(pace / u128::from(estimate.max(1))).unwrap_or(u64::MAX);
-        self.pacer.set_rate(now, pace.saturating_mul(faster));
-        self.pacer.set_burst(self.congestion.pacing_burst());
+        self.pacer.set_rate(now, pace.saturating_mul(faster.into()));
+        self.pacer.set_burst(self.congestion.pacing_burst() / faster);
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
         let data = match (self.is_held_back, self.is_slow) {
             // A path that carries all video has room for data: SCTP finds out how much.
