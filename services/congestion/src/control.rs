@@ -42,7 +42,9 @@ const FRAME_BURST: Duration = Duration::from_millis(40);
 const MAX_BURST_BITS: u64 = 8 * 32_000;
 /// After the path was too slow: a burst waits in the bottleneck's queue, before audio, and is mistaken for congestion.
 const SHORT_BURST: Duration = Duration::from_millis(10);
-/// How long that is.
+/// And while the estimate is below so many hundredths of what is allocated: there a burst is mistaken too.
+const ROOM_PERCENT: u64 = 130;
+/// How long the path counts as too slow.
 const CAREFUL: Micros = 60_000_000;
 /// Time without packets after which the estimator begins anew, while all video is held back; doubled each time.
 const MIN_STARVED: Micros = 500_000;
@@ -440,10 +442,11 @@ impl CongestionControl {
         self.estimate() / 5 * fifths
     }
 
-    /// What the [`crate::Pacer`] of media lets through at once: less after the path was too slow.
+    /// What the [`crate::Pacer`] of media lets through at once: less after the path was too slow, and while it has little room.
     #[must_use]
     pub fn pacing_burst(&self) -> Duration {
-        if self.is_slow() || self.latest < self.careful_until {
+        let is_tight = self.estimate() < self.probing.allocated() / 100 * ROOM_PERCENT;
+        if is_tight || self.is_slow() || self.latest < self.careful_until {
             return SHORT_BURST;
         }
         let most = MAX_BURST_BITS.saturating_mul(1_000_000) / self.pacing_rate().max(1);
