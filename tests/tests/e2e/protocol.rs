@@ -179,9 +179,16 @@ fn a_track_may_be_offered_before_it_is_announced() -> Result<()> {
 #[test]
 fn data_reaches_only_its_destinations_and_names_its_sender() -> Result<()> {
     run_scenario(async {
-        let (cluster, ada, mut bob) = ada_and_bob("data", "").await?;
+        let (cluster, mut ada, mut bob) = ada_and_bob("data", "").await?;
         let mut eve =
             ScriptedClient::join_and_connect(&cluster.url("sto-1"), &token("data", "eve")?, "").await?;
+        // A message goes to those of whom the sender's node knows.
+        let mut unknown = vec![bob.sid.clone(), eve.sid.clone()];
+        ada.wait_for_response("bob and eve active", |response| {
+            unknown.retain(|sid| is_active(response, sid).is_none());
+            unknown.is_empty().then_some(())
+        })
+        .await?;
         ada.send_data(true, "to all", &[]);
         let (label, packet) = bob.wait_for_data("to all").await?;
         assert_eq!((label.as_str(), packet.participant_identity.as_str()), ("_reliable", "ada"));
