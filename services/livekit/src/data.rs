@@ -38,7 +38,7 @@ pub enum DataError {
     /// Longer than [`MAX_DATA_BYTES`].
     #[error("the data message is longer than {MAX_DATA_BYTES} bytes")]
     TooLong,
-    /// Not a `DataPacket`.
+    /// Not a `DataPacket`, or one with several user packets.
     #[error("the data message is not a DataPacket")]
     Malformed,
     /// It contains a speaker update, which only the server sends.
@@ -72,6 +72,7 @@ pub fn route_data(grants: &Grants, sid: &str, message: &[u8]) -> Result<RoutedDa
     let mut out = BytesMut::with_capacity(message.len() + sid.len() + grants.identity.len() + 16);
     let mut destinations = Vec::new();
     let mut user_destinations = Vec::new();
+    let mut has_user = false;
     let mut rest = message;
     while rest.has_remaining() {
         let field = Field::take(&mut rest)?;
@@ -82,6 +83,8 @@ pub fn route_data(grants: &Grants, sid: &str, message: &[u8]) -> Result<RoutedDa
                 destinations.push(field.text()?);
                 out.put_slice(field.raw);
             }
+            // A sender is written into each, so many empty ones would make a message many times as long.
+            (packet::USER, _) if std::mem::replace(&mut has_user, true) => return Err(DataError::Malformed),
             (packet::USER, WireType::LengthDelimited) => {
                 let user = set_user_sender(field.body, sid, &grants.identity, &mut user_destinations)?;
                 put_bytes(&mut out, packet::USER, &user);
@@ -206,6 +209,17 @@ mod tests {
         let Some(Value::User(user)) = packet.value else { panic!("not a user packet") };
         assert_eq!((user.participant_identity.as_str(), user.participant_sid.as_str()), ("ada", "PA_ada"));
         assert_eq!((user.payload.as_slice(), user.topic.as_deref()), (&b"hello"[..], Some("chat")));
+    }
+
+    #[test]
+    fn a_message_with_several_user_packets_is_malformed() {
+        let mut bytes = BytesMut::new();
+        put_bytes(&mut bytes, packet::USER, b"");
+        assert!(route_data(&grants("ada"), "PA_ada", &bytes).is_ok());
+        for _ in 0..9 {
+            put_bytes(&mut bytes, packet::USER, b"");
+        }
+        assert_eq!(route_data(&grants("ada"), "PA_ada", &bytes), Err(DataError::Malformed));
     }
 
     #[test]
