@@ -33,14 +33,15 @@ impl FieldWriter {
 
 /// Reads the lines of a document, in order.
 pub(crate) struct FieldReader<'a> {
-    lines: std::str::Lines<'a>,
+    lines: std::str::SplitTerminator<'a, char>,
     line: usize,
 }
 
 impl<'a> FieldReader<'a> {
     /// Reads a text whose first line must be this one.
     pub(crate) fn new(text: &'a str, first_line: &str) -> Result<Self, DocumentError> {
-        let mut reader = Self { lines: text.lines(), line: 0 };
+        // Not `lines`, which accepts "\r\n" too: a document has one form only.
+        let mut reader = Self { lines: text.split_terminator('\n'), line: 0 };
         let line = reader.next_line().unwrap_or_default();
         match check_first_line(line, first_line) {
             Ok(()) => Ok(reader),
@@ -126,6 +127,16 @@ mod tests {
             (fields.checked("name", check_name)?, fields.number("count")?, fields.list("nodes", check_name)?);
         fields.end()?;
         Ok(read)
+    }
+
+    #[test]
+    fn a_line_that_ends_with_a_carriage_return_is_refused() {
+        let text = "systir.org/test/v1\nname ku.dk\ncount 7\nnodes cph-1\n";
+        assert!(read(text).is_ok());
+        for line in ["v1", "ku.dk", "7", "cph-1"] {
+            let other = text.replace(&format!("{line}\n"), &format!("{line}\r\n"));
+            assert!(read(&other).is_err(), "{line}");
+        }
     }
 
     #[test]
