@@ -7,7 +7,7 @@
 
 use crate::gcc::Micros;
 
-/// A packet that waited for less found the queue empty, as far as clocks and bursts let us tell.
+/// A packet that waited for less counts as one that found the queue empty: clocks are coarse, and packets come in bursts.
 const EMPTY: i64 = 15_000;
 /// A queue has grown when packets wait for this long, plus so many times the usual delay.
 const GROWN: i64 = 35_000;
@@ -45,8 +45,22 @@ pub(crate) struct BottleneckQueue {
     /// When the last packet arrived, by our clock with an offset.
     arrived: Micros,
     period: Option<Period>,
-    /// Until when, and bits per second that the bottleneck carried.
-    slow: Option<(Micros, u64)>,
+    slow: Option<SlowPath>,
+}
+
+/// The path carries less than is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlowPath {
+    until: Micros,
+    /// Bits per second that the bottleneck carried.
+    pub(crate) carried: u64,
+}
+
+impl SlowPath {
+    /// What may be sent, in bits per second, so that the queue drains.
+    pub(crate) fn cap(self) -> u64 {
+        self.carried / 20 * 17
+    }
 }
 
 /// Since when the queue has not been empty, and what arrived since.
@@ -121,7 +135,7 @@ impl BottleneckQueue {
         let carried = period.bytes * 8_000_000 / length;
         let is_slow = carried < allocated / 10 * 9 && length / 10 * 9 > self.sent.saturating_sub(period.sent);
         if is_slow {
-            self.slow = Some((now + HOLD, carried));
+            self.slow = Some(SlowPath { until: now + HOLD, carried });
         }
         is_slow
     }
@@ -133,12 +147,12 @@ impl BottleneckQueue {
 
     /// What may be sent, in bits per second, so that a queue that grew drains.
     pub(crate) fn cap(&self) -> Option<u64> {
-        self.slow.map(|(_, carried)| carried / 20 * 17)
+        self.slow.map(SlowPath::cap)
     }
 
-    /// Ends the cap if it is time to. Returns what the bottleneck carried, in bits per second.
-    pub(crate) fn end_cap(&mut self, now: Micros) -> Option<u64> {
-        self.slow.take_if(|(until, _)| *until <= now).map(|(_, carried)| carried)
+    /// Ends the cap if it is time to. Returns what it was for.
+    pub(crate) fn end_cap(&mut self, now: Micros) -> Option<SlowPath> {
+        self.slow.take_if(|slow| slow.until <= now)
     }
 }
 
@@ -175,8 +189,9 @@ mod tests {
         let cap = queue.cap().unwrap();
         // Half of what is sent, and 15 % less.
         assert!((750_000..900_000).contains(&cap), "{cap}");
-        assert_eq!(queue.end_cap(10_300 * MS), None);
-        assert!(queue.end_cap(11_000 * MS).is_some_and(|carried| (900_000..1_050_000).contains(&carried)));
+        assert!(queue.end_cap(10_300 * MS).is_none());
+        let carried = queue.end_cap(11_000 * MS).map(|slow| slow.carried);
+        assert!(carried.is_some_and(|carried| (900_000..1_050_000).contains(&carried)));
         assert_eq!(queue.cap(), None);
     }
 

@@ -381,15 +381,14 @@ impl CongestionControl {
             self.reported.process(now);
             return;
         }
-        let cap = self.queue.cap();
-        if let Some(carried) = self.queue.end_cap(now) {
+        if let Some(slow) = self.queue.end_cap(now) {
             self.carried = None;
-            if self.gcc.target() > carried {
+            if self.gcc.target() > slow.carried {
                 // It saw too little of a queue that was kept short.
-                self.replace_estimator(now, cap.unwrap_or(carried), FirstProbes::Later);
+                self.replace_estimator(now, slow.cap(), FirstProbes::Later);
             }
             if !self.queue.is_filled(now) {
-                // Perhaps the path was slow for a moment only: a probe tells.
+                // The path may have been slow for a moment only: a probe measures it.
                 self.probing.shorten_hold(now);
             }
         }

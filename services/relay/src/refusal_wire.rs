@@ -46,7 +46,7 @@ pub(crate) fn of_call(error: &CallError) -> Refusal {
     let reason = match error {
         CallError::Refused(_) => Reason::PolicyDenied,
         CallError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
-        // It is alive: nobody else may become the home of its rooms.
+        // It is alive, so no other node may become the home of its rooms.
         CallError::Busy(_) => Reason::TooManyAttempts,
         _ => Reason::NoAnswer,
     };
