@@ -401,11 +401,24 @@ impl Cluster {
         Ok(answer.status().as_u16())
     }
 
-    /// Waits until the nodes are ready and see each other.
+    /// Waits until the nodes are ready and see each other. Each has a copy of etcd of its own, and may be the gateway of the
+    /// first join.
     ///
     /// # Errors
     /// When they do not.
     pub async fn wait_ready(&self, nodes: &[&str]) -> Result<()> {
+        // The unapproved node has no API key, and is not asked which nodes it sees.
+        for node in nodes.iter().filter(|node| **node != node_files::UNAPPROVED) {
+            self.wait_ready_as_seen_by(node, nodes).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the nodes are ready and this one sees them.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn wait_ready_as_seen_by(&self, observer: &str, nodes: &[&str]) -> Result<()> {
         for node in nodes {
             let address = format!("{}/readyz", self.metrics_url(node));
             eventually(&format!("{node} is ready"), TIMEOUT, || async {
@@ -413,9 +426,8 @@ impl Cluster {
             })
             .await?;
         }
-        let first = nodes.first().context("no nodes")?;
-        eventually("the nodes see each other", TIMEOUT, || async {
-            let answer = self.admin(first, "nodes").await.ok()?;
+        eventually(&format!("{observer} sees {nodes:?}"), TIMEOUT, || async {
+            let answer = self.admin(observer, "nodes").await.ok()?;
             let alive = |node: &&&str| {
                 answer["nodes"]
                     .as_array()

@@ -55,7 +55,7 @@ fn no_name_of_a_room_is_in_etcd_or_at_a_spill_node() -> Result<()> {
         for node in NODES {
             cluster.start(node)?;
         }
-        cluster.wait_ready(&NODES).await?;
+        cluster.wait_ready_as_seen_by("cph-1", &NODES).await?;
         let (_anna, at_home) = RawSignalling::join(&cluster.url("cph-1"), &token(ROOM, "anna")?).await?;
         let (_bo, spilled) = RawSignalling::join(&cluster.url("cph-1"), &token(ROOM, "bo")?).await?;
         for (join, node) in [(at_home, "cph-1"), (spilled, "sto-1")] {

@@ -164,7 +164,7 @@ pub fn early_datagrams(bytes: &[u8]) {
     let mut transport = transport(now);
     let mut rest = Reader(bytes);
     let description_at = rest.byte();
-    for step in 0_u8.. {
+    for step in 0..=u8::MAX {
         if step == description_at {
             transport.set_remote(now, remote());
         }
@@ -176,9 +176,6 @@ pub fn early_datagrams(bytes: &[u8]) {
         now += Duration::from_millis(20);
         transport.handle_timeout(now);
         drain(&mut transport);
-        if step == u8::MAX {
-            break;
-        }
     }
     transport.set_remote(now, remote());
     drain(&mut transport);
