@@ -163,7 +163,7 @@ fn codec_lines(
     let pt = codec.pt;
     line.attributes.push(value("rtpmap", format!("{pt} {}", codecs::rtpmap(codec.codec))));
     for feedback in codecs::feedback(kind) {
-        if codec.codec != Codec::Red && offered.feedback.iter().any(|one| one == feedback) {
+        if codec.codec != Codec::Red && offered.feedback.contains(feedback) {
             line.attributes.push(value("rtcp-fb", format!("{pt} {feedback}")));
         }
     }

@@ -83,11 +83,19 @@ pub struct OfferedCodec {
     pub channels: u8,
     /// `a=fmtp` without the payload type.
     pub fmtp: String,
-    /// `a=rtcp-fb` values.
-    pub feedback: Vec<String>,
+    /// `apt` of `a=fmtp`, if this is `rtx`: the payload type whose packets are sent again (RFC 4588).
+    pub repairs: Option<u8>,
+    /// `a=rtcp-fb` values that the server supports, each once.
+    pub feedback: Vec<&'static str>,
 }
 
 impl OfferedCodec {
+    pub(super) fn add_feedback(&mut self, value: &'static str) {
+        if !self.feedback.contains(&value) {
+            self.feedback.push(value);
+        }
+    }
+
     /// A parameter of `a=fmtp`; its name is case-insensitive.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {

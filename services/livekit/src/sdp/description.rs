@@ -1,5 +1,7 @@
 //! Parses a description: its m-lines and the transport that they share (BUNDLE, RFC 8843).
 
+use std::collections::BTreeSet;
+
 use sdp_types::{Attribute, Session};
 
 use super::SdpError;
@@ -18,7 +20,7 @@ pub const MAX_SECTIONS: usize = 512;
 pub(super) struct Description {
     pub(super) sections: Vec<Section>,
     /// Mids of the first BUNDLE group.
-    pub(super) bundle: Vec<String>,
+    pub(super) bundle: BTreeSet<String>,
     pub(super) mixed_extensions: bool,
     /// The transport of the first m-line in use; `None` when it is incomplete.
     pub(super) remote: Option<Remote>,
@@ -59,12 +61,12 @@ impl Description {
             return Err(SdpError::Lacks("mid"));
         }
 
-        let bundle: Vec<String> = session
+        let bundle: BTreeSet<String> = session
             .attributes
             .iter()
             .filter(|one| one.attribute == "group")
             .filter_map(|one| one.value.as_deref()?.strip_prefix("BUNDLE"))
-            .map(|mids| mids.split_ascii_whitespace().map(str::to_owned).collect())
+            .map(|mids| mids.split_ascii_whitespace().take(MAX_SECTIONS).map(str::to_owned).collect())
             .next()
             .unwrap_or_default();
 

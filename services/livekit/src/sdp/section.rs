@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use sdp_types::{Attribute, Media};
 
-use super::codecs::OfferedCodec;
+use super::codecs::{self, OfferedCodec};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 use systir_media_control::{ReceiveCodec, ReceiveSsrc};
 
 /// How many attributes of one name, or payload types, are read of one m-line.
 const MAX_LINES: usize = 256;
+/// The longest value of an attribute that is read, bytes. Browsers and SDKs write at most 200.
+const MAX_VALUE_BYTES: usize = 2048;
 
 /// What an m-line carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl Section {
                 .iter()
                 .filter(move |one| one.attribute == name)
                 .filter_map(|one| one.value.as_deref())
+                .filter(|value| value.len() <= MAX_VALUE_BYTES)
                 .take(MAX_LINES)
         };
         let has = |name: &str| media.attributes.iter().any(|one| one.attribute == name);
@@ -168,7 +171,7 @@ impl Section {
                 continue;
             }
             let rtx_pt = self.rtx_of(offered.pt);
-            let nack = offered.feedback.iter().any(|one| one == "nack");
+            let nack = offered.feedback.contains(&"nack");
             let candidate = (ReceiveCodec { pt: offered.pt, codec, rtx_pt, nack }, rank);
             match found.iter_mut().find(|(other, _)| other.codec == codec) {
                 Some(other) if other.1 > rank => *other = candidate,
@@ -201,13 +204,7 @@ impl Section {
     }
 
     fn rtx_of(&self, pt: u8) -> Option<u8> {
-        self.codecs
-            .iter()
-            .find(|one| {
-                one.name.eq_ignore_ascii_case("rtx")
-                    && one.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(pt)
-            })
-            .map(|one| one.pt)
+        self.codecs.iter().find(|one| one.repairs == Some(pt)).map(|one| one.pt)
     }
 
     /// The layer of each rid: by name for LiveKit's `q`, `h` and `f`, else by the order of the rids.
@@ -306,9 +303,9 @@ fn codecs<'a>(
     fmtps: impl Iterator<Item = &'a str>,
     feedbacks: impl Iterator<Item = &'a str>,
 ) -> Vec<OfferedCodec> {
-    let mut codecs: Vec<OfferedCodec> = Vec::new();
+    let mut offered: Vec<OfferedCodec> = Vec::new();
     for pt in media.fmt.split_ascii_whitespace().filter_map(|word| word.parse::<u8>().ok()).take(MAX_LINES) {
-        if codecs.iter().any(|one| one.pt == pt) {
+        if offered.iter().any(|one| one.pt == pt) {
             continue;
         }
         // Static payload types need no rtpmap (RFC 3551).
@@ -317,11 +314,11 @@ fn codecs<'a>(
             8 => ("PCMA", 8000),
             _ => ("", 0),
         };
-        codecs.push(OfferedCodec { pt, name: name.to_owned(), clock, channels: 1, ..Default::default() });
+        offered.push(OfferedCodec { pt, name: name.to_owned(), clock, channels: 1, ..Default::default() });
     }
     for line in rtpmaps {
         let Some((pt, encoding)) = line.split_once(' ') else { continue };
-        let Some(codec) = find(&mut codecs, pt) else { continue };
+        let Some(codec) = find(&mut offered, pt) else { continue };
         let mut parts = encoding.trim().split('/');
         codec.name = parts.next().unwrap_or_default().to_owned();
         codec.clock = parts.next().and_then(|clock| clock.parse().ok()).unwrap_or_default();
@@ -329,19 +326,23 @@ fn codecs<'a>(
     }
     for line in fmtps {
         let Some((pt, parameters)) = line.split_once(' ') else { continue };
-        if let Some(codec) = find(&mut codecs, pt) {
+        if let Some(codec) = find(&mut offered, pt) {
             codec.fmtp = parameters.trim().to_owned();
+            let repairs = codec.parameter("apt").and_then(|apt| apt.parse().ok());
+            codec.repairs = repairs.filter(|_| codec.name.eq_ignore_ascii_case("rtx"));
         }
     }
     for line in feedbacks {
         let Some((pt, value)) = line.split_once(' ') else { continue };
+        let supported = codecs::feedback(Kind::Video).iter().chain(codecs::feedback(Kind::Audio));
+        let Some(value) = supported.copied().find(|one| *one == value.trim()) else { continue };
         if pt == "*" {
-            codecs.iter_mut().for_each(|codec| codec.feedback.push(value.trim().to_owned()));
-        } else if let Some(codec) = find(&mut codecs, pt) {
-            codec.feedback.push(value.trim().to_owned());
+            offered.iter_mut().for_each(|codec| codec.add_feedback(value));
+        } else if let Some(codec) = find(&mut offered, pt) {
+            codec.add_feedback(value);
         }
     }
-    codecs
+    offered
 }
 
 fn find<'a>(codecs: &'a mut [OfferedCodec], pt: &str) -> Option<&'a mut OfferedCodec> {

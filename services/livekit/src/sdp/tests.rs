@@ -211,6 +211,53 @@ fn offers_without_a_transport_or_with_duplicate_mids_are_refused() {
     assert!(matches!(Offer::parse(&many), Err(SdpError::TooManySections { sections: 603 })));
 }
 
+/// An offer with these lines in its m-line of video.
+fn offer_with(payload_types: &str, lines: &str) -> Offer {
+    let text = format!(
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdefABCDEF\r\n\
+         a=fingerprint:sha-256 {}\r\nm=video 9 UDP/TLS/RTP/SAVPF {payload_types}\r\na=mid:0\r\n{lines}",
+        ["AB"; 32].join(":")
+    );
+    Offer::parse(&text).unwrap()
+}
+
+#[test]
+fn feedback_for_all_payload_types_is_kept_once_and_only_if_it_is_supported() {
+    let payload_types: Vec<String> = (0..=255).map(|pt| pt.to_string()).collect();
+    let lines = "a=rtcp-fb:* x\r\na=rtcp-fb:* nack pli\r\n".repeat(128);
+    let offer = offer_with(&payload_types.join(" "), &lines);
+    let codecs = &offer.sections()[0].codecs;
+    assert_eq!(codecs.len(), 256);
+    assert!(codecs.iter().all(|codec| codec.feedback == ["nack pli"]));
+}
+
+#[test]
+fn an_attribute_that_is_too_long_is_not_read_and_the_others_are() {
+    let long = ";".repeat(400_000);
+    let lines = format!(
+        "a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 {long}\r\na=fmtp:97 apt=96\r\na=rid:q send\r\n\
+         a=rid:h send\r\na=simulcast:send {}\r\na=simulcast:send h;q\r\n",
+        "x;".repeat(50_000)
+    );
+    let offer = offer_with("96 97", &lines);
+    let section = &offer.sections()[0];
+    assert_eq!(section.rids, ["h", "q"]);
+    assert_eq!(section.codecs[1].fmtp, "apt=96");
+    assert_eq!(section.receive_codecs(None, false)[0].rtx_pt, Some(97));
+}
+
+#[test]
+fn a_bundle_has_no_more_lines_than_an_offer_may_have() {
+    let text = golden("offer-chrome.sdp");
+    let bundled = |before: usize| {
+        let mids: Vec<String> = (0..before).map(|mid| format!("x{mid}")).collect();
+        let text = text.replace("a=group:BUNDLE", &format!("a=group:BUNDLE {}", mids.join(" ")));
+        Offer::parse(&text).unwrap().sending_sections().count()
+    };
+    assert_eq!(bundled(1), bundled(0));
+    assert_eq!(bundled(50_000), 0);
+}
+
 fn wanted(track: u64, codec: Codec) -> OfferedTrack {
     let letter = if codec.kind() == Kind::Audio { "AM" } else { "VC" };
     let sid = format!("TR_{letter}{track}");
