@@ -39,9 +39,8 @@ impl Session {
                 }
             }
             RoomEvent::Subscription { track_sids, subscribe } => {
-                for sid in track_sids {
-                    self.request_subscription(&sid, subscribe);
-                }
+                let sids: Vec<&str> = track_sids.iter().map(String::as_str).collect();
+                self.request_subscriptions(&sids, subscribe);
             }
             RoomEvent::Metadata { name, metadata, attributes } => {
                 self.apply_metadata(name, metadata, attributes);

@@ -241,7 +241,7 @@ impl Session {
             Request::AddTrack(request) => self.add_track(request),
             Request::Mute(request) => self.mute(request),
             Request::Subscription(request) => self.update_subscription(&request),
-            Request::TrackSetting(settings) => self.track_setting(&settings),
+            Request::TrackSetting(settings) => self.track_setting(settings),
             Request::Leave(leave) => {
                 let reason = LeaveReason::try_from(leave.reason).unwrap_or(LeaveReason::UnknownReason);
                 let unknown = reason == LeaveReason::UnknownReason;

@@ -1,5 +1,7 @@
 //! Subscriptions: tracks of other participants, offered on the subscriber connection.
 
+use std::collections::{BTreeSet, HashSet};
+
 use livekit_protocol::{self as proto, SubscriptionError, leave_request::Action, signal_response::Message};
 use systir_rtp::packet::Kind;
 
@@ -9,6 +11,11 @@ use super::visible::{VisibleTrack, VisibleTrackId};
 use super::{reply, track};
 use crate::sdp::OfferedTrack;
 use systir_media_control::{Side, TrackDemand, TrackKey, WorkerCommand};
+
+/// Sids of one request that are read, at most.
+const MAX_SIDS: usize = 10_000;
+/// Unknown sids of one request that are answered, at most: the answer is longer than the sid.
+const MAX_UNKNOWN_ANSWERED: usize = 64;
 
 impl Session {
     fn wants(&self, visible: &VisibleTrack) -> bool {
@@ -69,34 +76,47 @@ impl Session {
 
     pub(super) fn update_subscription(&mut self, request: &proto::UpdateSubscription) {
         let nested = request.participant_tracks.iter().flat_map(|one| &one.track_sids);
-        let sids: Vec<&String> = request.track_sids.iter().chain(nested).take(10_000).collect();
+        let sids = distinct(request.track_sids.iter().chain(nested));
+        self.request_subscriptions(&sids, request.subscribe);
+    }
+
+    /// Handles a request of the client or the server API for tracks: for each one with one of these sids.
+    pub(super) fn request_subscriptions(&mut self, sids: &[&str], subscribe: bool) {
+        // A client sees a track as soon as it is published, and can receive it a moment later.
+        let announced = self.announced_with(sids);
+        let mut answered = 0;
         for sid in sids {
-            self.request_subscription(sid, request.subscribe);
+            let visible = self.visible_with(sid);
+            let early = announced.range(VisibleTrackId::new(sid, "")..);
+            let early = early.take_while(|id| *id.track_sid == **sid).filter(|id| !visible.contains(id));
+            let mut found = !visible.is_empty();
+            for id in early {
+                if self.early_requests.len() < self.config.limits.subscriptions {
+                    self.early_requests.insert(id.clone(), subscribe);
+                    found = true;
+                }
+            }
+            if !found && subscribe {
+                self.counts.refused += 1;
+                if answered < MAX_UNKNOWN_ANSWERED {
+                    answered += 1;
+                    self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
+                }
+            }
+            for id in visible {
+                self.request_visible(&id, subscribe);
+            }
         }
     }
 
-    /// Handles a request of the client or the server API for a track: for each one with this sid.
-    pub(super) fn request_subscription(&mut self, sid: &str, subscribe: bool) {
-        let visible = self.visible_with(sid);
-        // A client sees a track as soon as it is published, and can receive it a moment later.
-        let publishers =
-            self.others.iter().filter(|(_, other)| other.info.tracks.iter().any(|track| track.sid == *sid));
-        let ids = publishers.map(|(publisher, _)| VisibleTrackId::new(sid, publisher));
-        let early: Vec<VisibleTrackId> = ids.filter(|id| !visible.contains(id)).collect();
-        let mut found = !visible.is_empty();
-        for id in early {
-            if self.early_requests.len() < self.config.limits.subscriptions {
-                self.early_requests.insert(id, subscribe);
-                found = true;
-            }
-        }
-        if !found && subscribe {
-            self.counts.refused += 1;
-            self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
-        }
-        for id in visible {
-            self.request_visible(&id, subscribe);
-        }
+    /// The tracks with these sids that other participants announce, whether they can be received yet or not.
+    fn announced_with(&self, sids: &[&str]) -> BTreeSet<VisibleTrackId> {
+        let wanted: HashSet<&str> = sids.iter().copied().collect();
+        let announced = self.others.iter().flat_map(|(publisher, other)| {
+            let tracks = other.info.tracks.iter().filter(|track| wanted.contains(track.sid.as_str()));
+            tracks.map(|track| VisibleTrackId::new(&track.sid, publisher))
+        });
+        announced.collect()
     }
 
     fn request_visible(&mut self, id: &VisibleTrackId, subscribe: bool) {
@@ -114,17 +134,18 @@ impl Session {
         self.update_one_subscription(id);
     }
 
-    pub(super) fn track_setting(&mut self, settings: &proto::UpdateTrackSettings) {
-        for sid in settings.track_sids.iter().take(10_000) {
+    pub(super) fn track_setting(&mut self, mut settings: proto::UpdateTrackSettings) {
+        // Without the sids, so that each track keeps little.
+        let sids = std::mem::take(&mut settings.track_sids);
+        for sid in distinct(&sids) {
             let ids = self.visible_with(sid);
             if ids.is_empty() {
                 self.counts.ignored += 1;
             }
             for id in ids {
                 let Some(visible) = self.visible.get_mut(&id) else { continue };
-                let kept = proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() };
-                visible.settings = Some(Box::new(kept));
-                let (track, demand) = (visible.track.key, visible.demand(settings));
+                visible.settings = Some(Box::new(settings.clone()));
+                let (track, demand) = (visible.track.key, visible.demand(&settings));
                 if self.subscriber.contains(track) {
                     self.media(WorkerCommand::Demand { participant: self.config.participant, track, demand });
                 }
@@ -219,4 +240,11 @@ impl Session {
     pub(super) fn reconnect(&mut self, reason: LeaveReason) {
         self.end(Action::Reconnect, reason);
     }
+}
+
+/// The sids of a request, each once, in their order: a client may repeat one as often as its message is long.
+fn distinct<'a>(sids: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let first = sids.into_iter().take(MAX_SIDS).map(String::as_str);
+    first.filter(|sid| seen.insert(*sid)).collect()
 }

@@ -213,6 +213,47 @@ fn settings_select_the_layer_even_before_the_answer() {
 }
 
 #[test]
+fn a_request_that_repeats_a_sid_counts_once() {
+    let mut client = Client::active(vec![bob()]);
+    client.take();
+    let track_sids = vec!["TR_VCbob".to_owned(); 9_000];
+    let quality = proto::VideoQuality::Medium as i32;
+    client.send(Request::TrackSetting(proto::UpdateTrackSettings {
+        track_sids,
+        quality,
+        ..Default::default()
+    }));
+    assert_eq!(names(&client.take()), ["media:Demand"]);
+    let participant_tracks = vec![
+        proto::ParticipantTracks {
+            track_sids: vec!["TR_nobody".to_owned(); 9_000],
+            ..Default::default()
+        };
+        2
+    ];
+    client.send(Request::Subscription(proto::UpdateSubscription {
+        participant_tracks,
+        subscribe: true,
+        ..Default::default()
+    }));
+    assert_eq!(names(&client.take()), ["SubscriptionResponse"]);
+}
+
+#[test]
+fn few_unknown_sids_of_one_request_are_answered_and_all_counted() {
+    let mut client = Client::active(vec![bob()]);
+    client.take();
+    let track_sids = (0..5_000).map(|number| format!("TR_{number}")).chain(["TR_VCbob".to_owned()]).collect();
+    client.send(Request::Subscription(proto::UpdateSubscription {
+        track_sids,
+        subscribe: true,
+        ..Default::default()
+    }));
+    assert_eq!(names(&client.take()), vec!["SubscriptionResponse"; 64]);
+    assert_eq!(client.session.counts().refused, 5_000);
+}
+
+#[test]
 fn tracks_of_a_participant_who_leaves_are_removed() {
     let mut client = Client::active(vec![bob()]);
     client.room(RoomEvent::Left { sid: "PA_bob".into(), reason: LeaveReason::ClientInitiated });
