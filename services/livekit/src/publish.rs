@@ -29,6 +29,10 @@ impl Session {
             let text = "only audio and video tracks can be published, each in one codec";
             return self.refuse(0, rr::Reason::UnsupportedType, text, of(request));
         };
+        if request.cid.len() > track::MAX_TEXT {
+            let text = "the cid of the track is longer than 1,024 bytes";
+            return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
+        }
         // Announced again before it was bound: the same track.
         let same = self.tracks.iter().find(|track| track.bound.is_none() && track.cid == request.cid);
         if let Some(same) = same.filter(|same| same.kind == kind) {
@@ -124,7 +128,8 @@ impl Session {
         let is_unbound = |section: &&Section| {
             answer.receive.iter().any(|received| received.mid == section.mid && received.track.is_none())
         };
-        self.unbound_sections = offer.sending_sections().filter(is_unbound).cloned().collect();
+        let unbound = offer.sending_sections().filter(is_unbound).take(self.config.limits.tracks);
+        self.unbound_sections = unbound.cloned().collect();
         self.media(WorkerCommand::Receive { participant: self.config.participant, sections: answer.receive });
         self.set_remote(Side::Publisher, offer.remote().clone());
         self.signal(Message::Answer(proto::SessionDescription {

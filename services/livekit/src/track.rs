@@ -12,7 +12,7 @@ use systir_media_control::{CaptureSource, TrackKey, TrackSpec};
 /// How many features of a request are kept.
 const MAX_FEATURES: usize = 8;
 /// Longest text of a request that is kept, bytes.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 
 /// A track that was announced by `AddTrackRequest`, and is published once it is bound to an m-line.
 #[derive(Debug, Clone)]

@@ -261,6 +261,15 @@ fn tracks_are_limited() {
 }
 
 #[test]
+fn a_track_with_a_cid_that_is_too_long_is_refused() {
+    let mut client = Client::active(vec![]);
+    let cid = "x".repeat(1_024);
+    assert_ne!(client.announce(&cid, proto::TrackType::Audio, ""), "");
+    assert_eq!(client.announce(&format!("{cid}x"), proto::TrackType::Audio, ""), "");
+    assert_eq!(client.refusal(), Some(Reason::LimitExceeded));
+}
+
+#[test]
 fn tracks_that_were_announced_and_never_offered_do_not_use_up_the_limit() {
     let mut client = Client::active(vec![]);
     for n in 0..200 {
