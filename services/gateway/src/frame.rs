@@ -3,6 +3,7 @@
 use axum::extract::ws::Message;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
+use systir_livekit::{MAX_REQUEST_ENTRIES, has_few_entries, json_has_few_entries};
 
 /// The encoding of signalling messages. The server uses that of the client's last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,12 +24,18 @@ impl Encoding {
     }
 }
 
-/// The request of a message and its encoding. The request is `None` when it cannot be decoded, the result
-/// when the message is a control frame.
+/// The request of a message and its encoding. The request is `None` when it cannot be decoded or has too many entries, the
+/// result when the message is a control frame.
 pub(super) fn decode(message: &Message) -> Option<(Option<SignalRequest>, Encoding)> {
     match message {
-        Message::Binary(bytes) => Some((SignalRequest::decode(bytes.clone()).ok(), Encoding::Binary)),
-        Message::Text(text) => Some((serde_json::from_str(text).ok(), Encoding::Json)),
+        Message::Binary(bytes) => {
+            let few = has_few_entries(bytes, MAX_REQUEST_ENTRIES);
+            Some((few.then(|| SignalRequest::decode(bytes.clone()).ok()).flatten(), Encoding::Binary))
+        }
+        Message::Text(text) => {
+            let few = json_has_few_entries(text, MAX_REQUEST_ENTRIES);
+            Some((few.then(|| serde_json::from_str(text).ok()).flatten(), Encoding::Json))
+        }
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
     }
 }

@@ -434,6 +434,26 @@ async fn message_longer_than_the_read_buffer_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_request_of_very_many_entries_is_ignored_in_both_encodings() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
+    let publish_tracks = vec![proto::TrackPublishedResponse::default(); 100_000];
+    let sync = proto::SyncState { publish_tracks, ..Default::default() };
+    let many = SignalRequest { message: Some(RequestMessage::SyncState(sync)) };
+    let ping = SignalRequest { message: Some(RequestMessage::Ping(7)) };
+    socket.send(Frame::Binary(many.encode_to_vec().into())).await.unwrap();
+    socket
+        .send(Frame::Text(
+            format!("{{\"syncState\":{{\"publishTracks\":[{}{{}}]}}}}", "{},".repeat(100_000)).into(),
+        ))
+        .await
+        .unwrap();
+    socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
+    assert_eq!(requests.recv().await, Some(Box::new(ping)));
+}
+
+#[tokio::test]
 async fn message_that_is_too_long_ends_the_connection() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();

@@ -32,6 +32,7 @@ pub mod token;
 mod config;
 mod data;
 mod dynacast;
+mod entries;
 mod event;
 mod metadata;
 mod presence;
@@ -50,6 +51,7 @@ mod visible;
 
 pub use config::{Limits, MediaDescription, ServerFacts, SessionConfig};
 pub use data::{DataError, MAX_DATA_BYTES, RoutedData, route_data};
+pub use entries::{MAX_REQUEST_ENTRIES, MAX_RESPONSE_ENTRIES, has_few_entries, json_has_few_entries};
 pub use event::{LeaveReason, MediaEvent, Output, RemoteParticipant, RemoteTrack, RoomEvent};
 pub use quality::{layer_for_dimensions, layer_for_quality};
 pub use session::{Counts, Session};

@@ -13,6 +13,7 @@ use systir_gateway::SignalCounters;
 use systir_grants::{GrantRefusal, GrantRole};
 use systir_identity::ProvenIdentity;
 use systir_journal::DecidedAt;
+use systir_livekit::MAX_REQUEST_ENTRIES;
 use systir_livekit::token::Grants;
 use systir_placement::{RESERVATION_TTL, Seats};
 use systir_policy::{Action, Authority, DecidedAction, Decision};
@@ -317,6 +318,7 @@ impl ClusterService {
             text: "the participant's session ended",
             on_lost: None,
             ends_with_receiver: false,
+            most_entries: MAX_REQUEST_ENTRIES,
             tickets: Tickets::Receive(to_room_tickets),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());

@@ -12,6 +12,7 @@ use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::CallError;
 use systir_gateway::{SignalCounters, SignalPipe};
 use systir_journal::DecidedAt;
+use systir_livekit::MAX_RESPONSE_ENTRIES;
 use systir_livekit::token::Grants;
 use systir_placement::Demand;
 use systir_policy::{Action, Authority, DecidedAction};
@@ -216,6 +217,7 @@ impl Joins {
             // The client reconnects at once and gets another media node.
             on_lost: Some(leave_and_reconnect(DisconnectReason::StateMismatch)),
             ends_with_receiver: true,
+            most_entries: MAX_RESPONSE_ENTRIES,
             tickets: Tickets::Send(self.tickets.renew(&ticket)),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());

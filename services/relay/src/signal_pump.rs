@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use systir_cascade::{SignalEvent, SignalReceiver, SignalSender, SignalStream};
 use systir_gateway::{OpenConnection, SignalCounters};
+use systir_livekit::has_few_entries;
 use systir_proto::cluster::v1::SignalEndReason;
 use tokio::sync::mpsc;
 
@@ -36,6 +37,8 @@ pub(crate) struct LocalSide<In> {
     /// Does the stream end when the receiver of incoming messages is dropped? Not on a media node: the
     /// session's last messages are still on their way to the client.
     pub(crate) ends_with_receiver: bool,
+    /// Entries that an incoming message may have; one with more is not decoded.
+    pub(crate) most_entries: usize,
     /// Renewed tickets of the participant.
     pub(crate) tickets: Tickets,
 }
@@ -67,7 +70,8 @@ pub(crate) async fn run<Out, In>(
         Tickets::Receive(tickets) => (None, Some(tickets)),
     };
     let sends = send_all(&mut outgoing, to_send, &mut tx, &counters);
-    let receives = receive_all(&mut rx, &incoming, received, local.ends_with_receiver, &counters);
+    let (ends_with_receiver, most_entries) = (local.ends_with_receiver, local.most_entries);
+    let receives = receive_all(&mut rx, &incoming, received, ends_with_receiver, most_entries, &counters);
     let closed = async {
         if local.ends_with_receiver { incoming.closed().await } else { std::future::pending().await }
     };
@@ -137,12 +141,17 @@ async fn receive_all<In: Message + Default>(
     incoming: &mpsc::Sender<In>,
     tickets: Option<mpsc::Sender<Bytes>>,
     ends_with_receiver: bool,
+    most_entries: usize,
     counters: &SignalCounters,
 ) -> EndedBy {
     loop {
         match rx.recv().await {
             SignalEvent::Payload(payload) => {
                 counters.received();
+                if !has_few_entries(&payload, most_entries) {
+                    tracing::debug!(most_entries, "a relayed signalling message has too many entries");
+                    continue;
+                }
                 match In::decode(payload) {
                     Ok(message) => {
                         if incoming.send(message).await.is_err() {
