@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 
 use is::stun::{StunMessage, TransId};
 
+use crate::dtls::{Dtls, DtlsOutput};
 use crate::ice::{IceLite, Transmit, TransmitQueue, hmac_sha1};
 use crate::sctp::Sctp;
 use crate::srtp::{Srtp, SrtpProfile};
-use crate::{IceCredentials, TransportEvent};
+use crate::{Certificate, IceCredentials, TransportEvent};
 
 /// Where the header of an SCTP packet ends (RFC 9260 section 3.1).
 const SCTP_HEADER: usize = 12;
@@ -217,6 +218,106 @@ pub fn ice(steps: impl Iterator<Item = IceStep>) {
     }
 }
 
+/// One step of [`dtls`].
+#[derive(Debug, Clone, Copy)]
+pub enum DtlsStep<'a> {
+    /// Any bytes arrive.
+    Datagram(&'a [u8]),
+    /// What the peer sent next arrives.
+    Next,
+    /// What the peer sent next arrives, changed.
+    Changed(fn(&mut Vec<u8>, u8, usize), u8, usize),
+    /// What the peer sent next arrives twice.
+    Twice,
+    /// What the peer sent next arrives after what it sent then.
+    Later,
+    /// What the peer sent next is lost.
+    Lost,
+    /// The peer sends data, once it is connected.
+    Data(&'a [u8]),
+    /// Time passes.
+    Wait(Duration),
+}
+
+/// A DTLS association whose peer's datagrams are lost, changed and forged on the way. It connects only with the peer whose
+/// certificate has the announced fingerprint, and passes on only what that peer sent. Returns how many messages arrived.
+pub fn dtls<'a>(
+    own: &Certificate,
+    of_peer: &Certificate,
+    announced: [u8; 32],
+    active: bool,
+    steps: impl Iterator<Item = DtlsStep<'a>>,
+) -> usize {
+    let (mut now, mut received) = (now(), 0);
+    let (Ok(mut dtls), Ok(mut peer)) = (
+        Dtls::new(own, announced, active, 1200, now),
+        Dtls::new(of_peer, own.fingerprint(), !active, 1200, now),
+    ) else {
+        unreachable!("the settings are valid")
+    };
+    let (mut arriving, mut sent): (VecDeque<Vec<u8>>, Vec<&[u8]>) = (VecDeque::new(), Vec::new());
+    for step in steps {
+        let mut handled = Ok(());
+        let next = match step {
+            DtlsStep::Datagram(bytes) => vec![bytes.to_vec()],
+            DtlsStep::Next => Vec::from_iter(arriving.pop_front()),
+            DtlsStep::Twice => arriving.pop_front().map_or(Vec::new(), |next| vec![next.clone(), next]),
+            DtlsStep::Changed(change, byte, place) => {
+                let mut next = Vec::from_iter(arriving.pop_front());
+                next.iter_mut().for_each(|datagram| change(datagram, byte, place));
+                next
+            }
+            DtlsStep::Later | DtlsStep::Lost => {
+                let next = arriving.pop_front();
+                arriving.extend(next.filter(|_| matches!(step, DtlsStep::Later)));
+                Vec::new()
+            }
+            DtlsStep::Data(data) => {
+                if peer.is_connected() && peer.send(data).is_ok() {
+                    sent.push(data);
+                }
+                Vec::new()
+            }
+            DtlsStep::Wait(time) => {
+                now += time;
+                handled = dtls.handle_timeout(now);
+                let _ = peer.handle_timeout(now);
+                Vec::new()
+            }
+        };
+        for datagram in next {
+            handled = handled.and_then(|()| dtls.handle(now, &datagram));
+        }
+        // Each flight of one is what the other waits for.
+        for _ in 0..4 {
+            let mut to_peer = Vec::new();
+            handled = handled.and_then(|()| {
+                dtls.drain(|output| match output {
+                    DtlsOutput::Packet(packet) => to_peer.push(packet),
+                    DtlsOutput::Connected(..) => assert_eq!(announced, of_peer.fingerprint()),
+                    DtlsOutput::Data(data) => {
+                        assert!(sent.contains(&data.as_slice()), "data that nobody sent")
+                    }
+                    DtlsOutput::Closed => {}
+                })
+            });
+            assert!(to_peer.len() <= 64, "{} datagrams after one", to_peer.len());
+            for packet in to_peer {
+                let _ = peer.handle(now, &packet);
+            }
+            let _ = peer.drain(|output| {
+                if let DtlsOutput::Packet(packet) = output {
+                    arriving.push_back(packet);
+                }
+            });
+        }
+        if handled.is_err() {
+            break;
+        }
+    }
+    received
+}
+
 /// Reads the first TSN of a packet's sender from its INIT or INIT ACK.
 fn note_tsn(packet: &[u8], tsn: &mut u32) {
     let Some(1 | 2) = packet.get(SCTP_HEADER) else { return };
@@ -326,6 +427,22 @@ impl SrtpPair {
         if let Ok(opened) = open(&sealed) {
             assert_eq!(opened, plain);
             assert!(open(&sealed).is_err(), "a packet is accepted twice");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_whose_datagrams_arrive_is_connected_only_with_the_announced_certificate() {
+        let [own, of_peer] = [(); 2].map(|()| Certificate::generate().unwrap());
+        for active in [false, true] {
+            let steps =
+                || std::iter::repeat_n(DtlsStep::Next, 20).chain([DtlsStep::Data(b"hello"), DtlsStep::Next]);
+            assert_eq!(dtls(&own, &of_peer, of_peer.fingerprint(), active, steps()), 1);
+            assert_eq!(dtls(&own, &of_peer, own.fingerprint(), active, steps()), 0);
         }
     }
 }

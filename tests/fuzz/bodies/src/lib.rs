@@ -54,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     ("ticket", documents::ticket),
     ("grant", documents::grant),
     ("ice", transport::ice),
+    ("dtls", transport::dtls),
     ("srtp", transport::srtp),
     ("established_sctp", transport::established_sctp),
     ("proxy_header", client::proxy_header),

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::Feedback;
-use systir_transport::fuzz::{IceStep, SctpStep, SrtpPair};
+use systir_transport::fuzz::{DtlsStep, IceStep, SctpStep, SrtpPair};
 use systir_transport::{Certificate, IceCredentials, Remote, SrtpProfile, Transport, TransportConfig};
 
 use crate::reader::Reader;
 
 #[expect(clippy::expect_used, reason = "without randomness there is nothing to fuzz")]
 static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| Certificate::generate().expect("randomness"));
+#[expect(clippy::expect_used, reason = "without randomness there is nothing to fuzz")]
+static PEER_CERTIFICATE: LazyLock<Certificate> =
+    LazyLock::new(|| Certificate::generate().expect("randomness"));
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
@@ -128,17 +131,53 @@ pub fn srtp(bytes: &[u8]) {
             continue;
         }
         let (change, place) = (rest.byte(), usize::from(rest.number()));
-        pair.pass(rest.piece(), kind % 2 == 1, |sealed| match change % 4 {
-            0 => {}
-            1 => sealed.truncate(place),
-            2 => sealed.extend(std::iter::repeat_n(change, place % 32)),
-            _ => {
-                if let Some(byte) = place.checked_rem(sealed.len()).and_then(|place| sealed.get_mut(place)) {
-                    *byte ^= change | 1;
-                }
-            }
-        });
+        pair.pass(rest.piece(), kind % 2 == 1, |sealed| change_datagram(sealed, change, place));
     }
+}
+
+/// What a network or an attacker does with a datagram.
+fn change_datagram(datagram: &mut Vec<u8>, change: u8, place: usize) {
+    match change % 4 {
+        0 => {}
+        1 => datagram.truncate(place),
+        2 => datagram.extend(std::iter::repeat_n(change, place % 32)),
+        _ => {
+            if let Some(byte) = place.checked_rem(datagram.len()).and_then(|place| datagram.get_mut(place)) {
+                *byte ^= change | 1;
+            }
+        }
+    }
+}
+
+/// A DTLS handshake and what follows, with a peer whose datagrams are lost, changed and forged on the way.
+pub fn dtls(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let choices = rest.byte();
+    let announced = if choices & 1 == 0 { PEER_CERTIFICATE.fingerprint() } else { [0; 32] };
+    let steps = std::iter::from_fn(|| {
+        if rest.is_empty() {
+            return None;
+        }
+        let (kind, number) = (rest.byte(), rest.byte());
+        Some(match kind % 16 {
+            0 => DtlsStep::Datagram(rest.piece()),
+            1 => DtlsStep::Twice,
+            2 => DtlsStep::Later,
+            3 => DtlsStep::Lost,
+            4 => DtlsStep::Data(rest.piece()),
+            5 => DtlsStep::Wait(Duration::from_millis(u64::from(number) * 20)),
+            6..10 => DtlsStep::Changed(change_datagram, number, usize::from(rest.number())),
+            _ => DtlsStep::Next,
+        })
+    });
+    // The time that one input can take is bounded.
+    systir_transport::fuzz::dtls(
+        &CERTIFICATE,
+        &PEER_CERTIFICATE,
+        announced,
+        choices & 2 != 0,
+        steps.take(64),
+    );
 }
 
 /// A transport that has the peer's description and receives any datagrams.

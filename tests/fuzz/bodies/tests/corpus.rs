@@ -13,7 +13,7 @@ use systir_fuzz::mutate::Mutator;
 const ROUNDS: u64 = 4_000;
 /// For bodies that take about a millisecond.
 const SLOW_ROUNDS: u64 = 150;
-const SLOW: [&str; 3] = ["policy", "config", "signal"];
+const SLOW: [&str; 4] = ["policy", "config", "signal", "dtls"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
