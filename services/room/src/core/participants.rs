@@ -53,7 +53,7 @@ impl RoomCore {
         self.residency_changed();
     }
 
-    fn write_refused(&self, node: &str, error: &MergeError) {
+    pub(super) fn write_refused(&self, node: &str, error: &MergeError) {
         tracing::warn!(node, %error, "a write of the room's state was refused");
         self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
     }
