@@ -287,6 +287,38 @@ fn it_cannot_show_a_participant_that_takes_much_more_memory_than_its_bytes() {
 }
 
 #[test]
+fn it_cannot_have_one_participant_shown_very_often_by_one_message() {
+    let mut network = lecture();
+    let (incarnation, seq, _) = network.snapshot();
+    let bob = network.record_at(HOSTILE, "bob");
+    let RecordState::Live(honest) = &bob.state else { panic!("bob has left") };
+    let mut info = proto::ParticipantInfo::decode(honest.clone()).unwrap();
+    let mut update = |number: u32| {
+        info.metadata = number.to_string();
+        let version = ParticipantVersion { counter: bob.version.counter + number, ..bob.version };
+        let state = RecordState::Live(info.encode_to_vec().into());
+        let record = ParticipantRecord { state, version, ticket: None, ..bob.clone() };
+        let (owner, seq) = ("sto-1".to_owned(), seq + u64::from(number));
+        crate::wire::encode(&Update::Participant { owner, incarnation, seq, record })
+    };
+    let updates = (1..=1_000).map(&mut update).collect();
+    let body = Message::StateUpdate(wire::StateUpdate { updates, snapshot: false });
+    let message = RoomInput::Link(RoomLinkEvent::Message { node: "sto-1".to_owned(), body });
+    let now = network.now;
+    let core = &mut network.nodes[0].core;
+    core.handle(message, now);
+    let told = std::iter::from_fn(|| core.poll_effect()).filter_map(|effect| match effect {
+        RoomEffect::Signal { response, .. } => match response.message {
+            Some(signal_response::Message::Update(update)) => Some(update.participants),
+            _ => None,
+        },
+        _ => None,
+    });
+    let shown: Vec<String> = told.flatten().map(|info| info.metadata).collect();
+    assert_eq!(shown, ["1000"]);
+}
+
+#[test]
 fn it_cannot_show_a_participant_again_that_has_left() {
     let mut network = lecture();
     let mut bob = network.record_at(HOSTILE, "bob");
