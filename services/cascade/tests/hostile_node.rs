@@ -13,8 +13,9 @@ use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::signal_message::Body as SignalBody;
 use systir_proto::cluster::v1::{
-    GrantRequest, HeartbeatRequest, Hello, LossyData, OpenRoom, ReserveRequest, RoomMessage, RoomOpened,
-    SessionMessage, SignalMessage, SignalStart, StateUpdate, Subscribe, Unsubscribe,
+    Goodbye, GrantRequest, HeartbeatRequest, Hello, KeyFrame, LossyData, OpenRoom, ReserveRequest,
+    RoomAssignment, RoomMessage, RoomOpened, SessionMessage, SignalMessage, SignalStart, StateUpdate,
+    Subscribe, Unsubscribe,
 };
 use tonic::Code;
 
@@ -234,6 +235,39 @@ async fn a_message_of_very_many_entries_ends_the_link_before_it_is_decoded() {
     hostile.send(update(8_000_000)).await.unwrap();
     match honest.down().await {
         DownReason::Session(reason) => assert!(reason.contains("entries"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_are_too_long_are_neither_kept_nor_passed_on_nor_sent_back() {
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut hostile = in_room(&cluster, &mut honest, "sto-1", "ku.dk/lecture").await;
+    let long = || "x".repeat(4 << 20);
+    let flow = FlowNumbers::new(Parity::of(&relay("sto-1"), &honest.id())).allocate(0).unwrap();
+    let bodies = [
+        RoomBody::Subscribe(Subscribe { track_sid: long(), layer: 0, flow: flow.raw() }),
+        RoomBody::Unsubscribe(Unsubscribe { track_sid: long(), layer: 0 }),
+        RoomBody::KeyFrame(KeyFrame { track_sid: long(), layer: 0 }),
+        RoomBody::Assignment(RoomAssignment { grant: long(), ..RoomAssignment::default() }),
+    ];
+    let messages = bodies.map(|body| room_message("ku.dk/lecture", body));
+    let open = |room: String, grant: String| Body::OpenRoom(OpenRoom { room, grant, ..OpenRoom::default() });
+    let opened = Body::RoomOpened(RoomOpened { room: long() });
+    for message in messages.into_iter().chain([open(long(), String::new()), opened]) {
+        hostile.send(message).await.unwrap();
+    }
+    hostile.send(open("ku.dk/exam".to_owned(), long())).await.unwrap();
+    match hostile.receive().await.unwrap() {
+        Some(Body::RoomRefused(refused)) => assert_eq!(refused.room, "ku.dk/exam"),
+        other => panic!("{other:?}"),
+    }
+    assert!(honest.is_quiet());
+    until(|| honest.links.list()[0].stats.closed_room_messages == 6).await;
+    hostile.send(Body::Goodbye(Goodbye { reason: long() })).await.unwrap();
+    match honest.down().await {
+        DownReason::Goodbye(reason) => assert!(reason.len() < 1_000),
         other => panic!("{other:?}"),
     }
 }

@@ -1,5 +1,6 @@
 //! Validation of one record.
 
+use crate::body::check_entries;
 use crate::error::MergeError;
 use crate::limits::MAX_BODY;
 use crate::update::{ParticipantRecord, RecordState};
@@ -8,6 +9,15 @@ use crate::update::{ParticipantRecord, RecordState};
 const MAX_NAME: usize = 512;
 /// Largest join number. It leaves room to count further, whatever a node sends.
 const MAX_EPOCH: u64 = 1 << 56;
+
+/// Is a record of another node within the limits, and so its body, before anything of it is decoded?
+pub(crate) fn check_foreign(record: &ParticipantRecord) -> Result<(), MergeError> {
+    check(record)?;
+    match &record.state {
+        RecordState::Live(body) => check_entries(body),
+        RecordState::Removed | RecordState::Refused => Ok(()),
+    }
+}
 
 /// Is a record within the limits?
 pub(crate) fn check(record: &ParticipantRecord) -> Result<(), MergeError> {

@@ -73,6 +73,12 @@ pub enum MergeError {
         /// Its size.
         bytes: usize,
     },
+    /// A participant body is small, and what is decoded from it is not.
+    #[error("a body of {bytes} bytes with too many tracks, layers, codecs or attributes")]
+    TooManyEntries {
+        /// Its size.
+        bytes: usize,
+    },
     /// The records of the node are too large together.
     #[error("node {from} has more than {MAX_OWNED_BYTES} bytes of participants in the room")]
     TooMuch {
@@ -110,7 +116,9 @@ impl MergeError {
             Self::NotHome { .. } => Reason::StateNotHome,
             Self::OldEpoch { .. } => Reason::StateOldEpoch,
             Self::UnknownEpoch { .. } => Reason::StateUnknownEpoch,
-            Self::TooLarge { .. } | Self::TooMuch { .. } => Reason::StateTooLarge,
+            Self::TooLarge { .. } | Self::TooManyEntries { .. } | Self::TooMuch { .. } => {
+                Reason::StateTooLarge
+            }
             Self::TooMany { .. } => Reason::StateTooMany,
             Self::FromTheFuture { .. } => Reason::StateFutureTime,
             Self::Malformed(_) => Reason::StateMalformed,

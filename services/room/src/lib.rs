@@ -21,6 +21,7 @@
 // Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod body;
 mod check;
 mod core;
 mod effect;

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message as _;
-use systir_proto::cluster::v1::RoomMessage;
 use systir_proto::cluster::v1::room_message::Body;
 
 /// Most waiting messages of nodes.
@@ -15,8 +14,8 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 32 << 20;
 /// Most waiting events that are not messages. A node that opens and closes too often overflows the queue.
 const MAX_LINK_EVENTS: usize = 256;
-/// What each update of a message counts in addition to its bytes: an empty one takes memory too.
-const UPDATE_BYTES: usize = 64;
+/// What each entry of a message counts in addition to its bytes: an empty one takes memory too.
+const ENTRY_BYTES: usize = 64;
 
 /// An event of one room on a link.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,11 +188,27 @@ impl LinkEventQueue {
 /// Size of a message in bytes, for limits.
 pub(crate) fn size(body: &Body) -> usize {
     match body {
-        Body::ReliableData(data) => data.packet.len(),
-        Body::LossyData(data) => data.packet.len(),
-        Body::StateUpdate(update) => update.updates.iter().map(|update| UPDATE_BYTES + update.len()).sum(),
-        other => RoomMessage { room: String::new(), body: Some(other.clone()) }.encoded_len(),
+        Body::ReliableData(data) => {
+            data.sender_sid.len() + data.packet.len() + texts(&data.destination_identities)
+        }
+        Body::LossyData(data) => {
+            data.sender_sid.len() + data.packet.len() + texts(&data.destination_identities)
+        }
+        Body::StateUpdate(update) => update.updates.iter().map(|update| ENTRY_BYTES + update.len()).sum(),
+        Body::Speakers(told) => ENTRY_BYTES * told.speakers.len() + told.encoded_len(),
+        Body::Qualities(told) => ENTRY_BYTES * told.qualities.len() + told.encoded_len(),
+        Body::Links(told) => ENTRY_BYTES * told.links.len() + told.encoded_len(),
+        Body::Assignment(told) => ENTRY_BYTES * told.spill.len() + told.encoded_len(),
+        Body::Ticket(note) => note.len(),
+        Body::Subscribe(wanted) => wanted.encoded_len(),
+        Body::Unsubscribe(wanted) => wanted.encoded_len(),
+        Body::KeyFrame(wanted) => wanted.encoded_len(),
+        Body::SlowData(told) => told.encoded_len(),
     }
+}
+
+fn texts(entries: &[String]) -> usize {
+    entries.iter().map(|text| ENTRY_BYTES + text.len()).sum()
 }
 
 /// May the message be lost? Lossy data may, and key frame requests are repeated. Speaker changes are sent
@@ -239,7 +254,35 @@ mod tests {
         for _ in 0..100_000 {
             queue.push(message("osl-1", empty(1_000)));
         }
-        assert!(queue.bytes <= MAX_BYTES && queue.queue.len() <= MAX_BYTES / (1_000 * UPDATE_BYTES));
+        assert!(queue.bytes <= MAX_BYTES && queue.queue.len() <= MAX_BYTES / (1_000 * ENTRY_BYTES));
+    }
+
+    #[test]
+    fn all_entries_of_a_message_count_and_so_do_texts_beside_its_packet() {
+        use systir_proto::cluster::v1::{Qualities, RoomAssignment, RoomLinks, Speakers};
+        fn many<T: Clone + Default>() -> Vec<T> {
+            vec![T::default(); 10_000]
+        }
+        let long = "x".repeat(1 << 20);
+        let bodies = [
+            Body::ReliableData(ReliableData { destination_identities: many(), ..Default::default() }),
+            Body::LossyData(LossyData { destination_identities: many(), ..Default::default() }),
+            Body::Speakers(Speakers { speakers: many() }),
+            Body::Qualities(Qualities { qualities: many() }),
+            Body::Links(RoomLinks { links: many() }),
+            Body::Assignment(RoomAssignment { spill: many(), ..Default::default() }),
+            Body::ReliableData(ReliableData { sender_sid: long.clone(), ..Default::default() }),
+            Body::LossyData(LossyData { destination_identities: vec![long], ..Default::default() }),
+        ];
+        for body in bodies {
+            let mut queue = LinkEventQueue::default();
+            let mut most = 0;
+            for _ in 0..MAX_MESSAGES {
+                queue.push(message("sto-1", body.clone()));
+                most = most.max(queue.messages);
+            }
+            assert!(most <= MAX_BYTES / (10_000 * 24), "{most} messages in the queue");
+        }
     }
 
     #[test]

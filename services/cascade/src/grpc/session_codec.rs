@@ -1,7 +1,7 @@
 //! Reads and writes the messages of sessions. What the state of a whole room needs may be long, so the entries of a message are
 //! counted before it is decoded: an entry of two bytes takes up to a hundred in memory.
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::{Malformed, fields};
@@ -48,16 +48,20 @@ impl Decoder for SessionCodec {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<SessionMessage>, Status> {
-        let bytes = from.copy_to_bytes(from.remaining());
-        match has_few_fields(&bytes) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(Status::out_of_range(format!("a message has more than {MAX_FIELDS} entries")));
-            }
-            Err(Malformed) => return Err(Status::internal("a message is malformed")),
-        }
-        SessionMessage::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
+        decode(&from.copy_to_bytes(from.remaining())).map(Some)
     }
+}
+
+fn decode(message: &Bytes) -> Result<SessionMessage, Status> {
+    match has_few_fields(message) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Status::out_of_range(format!("a message has more than {MAX_FIELDS} entries")));
+        }
+        Err(Malformed) => return Err(Status::internal("a message is malformed")),
+    }
+    // A copy: a part of `Bytes` would hold the whole message as long as it is kept.
+    SessionMessage::decode(&message[..]).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Counts the fields of an encoded message down to the lists of room messages; no list is deeper.
@@ -142,6 +146,28 @@ mod tests {
             let message = SessionMessage { body: Some(body) }.encode_to_vec();
             assert_eq!(has_few_fields(&message), Ok(true));
             assert_eq!(has_few_fields(&message.repeat(2)), Ok(false));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_message_does_not_hold_the_rest_of_it() {
+        let ticket = || Bytes::from_static(b"a ticket");
+        let packet = ticket();
+        for body in [
+            RoomBody::Ticket(ticket()),
+            RoomBody::ReliableData(ReliableData { packet, ..Default::default() }),
+            RoomBody::StateUpdate(StateUpdate { updates: vec![ticket()], snapshot: false }),
+        ] {
+            let mut room =
+                RoomMessage { room: "ku.dk/x".to_owned(), body: Some(body.clone()) }.encode_to_vec();
+            // A field of a newer version.
+            prost::encoding::bytes::encode(100, &vec![7; 1 << 20], &mut room);
+            let mut message = Vec::new();
+            prost::encoding::bytes::encode(ROOM, &room, &mut message);
+            let message = Bytes::from(message);
+            let decoded = decode(&message).unwrap();
+            assert_eq!(decoded.body, Some(in_room(body)));
+            assert!(message.is_unique(), "{decoded:?}");
         }
     }
 

@@ -3,7 +3,8 @@
 use super::established::{EstablishedLink, lock};
 use super::link_rooms::{LinkRooms, RoomChange};
 use super::runtime::LinkRuntime;
-use crate::event::{DownReason, LinkEvent, LinkRoomKey, RoomBody};
+use super::text_limits::{self, has_short_grant, is_key};
+use crate::event::{DownReason, LinkEvent, LinkRoomKey};
 use crate::handler::HANDLER_TIMEOUT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,9 +33,13 @@ pub(super) fn decide_room(
     link: &Arc<EstablishedLink>,
     open: OpenRoom,
 ) -> Option<impl Future<Output = RoomDecision> + use<>> {
-    let pending = lock(&link.rooms).begin_decision(&open.room);
+    if !is_key(&open.room) {
+        link.closed_room_messages.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    let pending = if has_short_grant(&open) { lock(&link.rooms).begin_decision(&open.room) } else { None };
     let Some((key, number)) = pending else {
-        let reason = "the room key is invalid, or there are too many rooms on the link".to_owned();
+        let reason = "the grant is too long, or there are too many rooms on the link".to_owned();
         link.send(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
         return None;
     };
@@ -158,18 +163,7 @@ pub(super) async fn receive(
 ) -> Result<(), DownReason> {
     match message.body {
         Some(Body::Room(RoomMessage { room, body })) => {
-            let key = {
-                let mut rooms = lock(&link.rooms);
-                let counts = match &body {
-                    Some(RoomBody::Subscribe(subscribe)) => rooms.subscribe(&room, subscribe),
-                    Some(RoomBody::Unsubscribe(unsubscribe)) => {
-                        rooms.unsubscribe(&room, unsubscribe);
-                        true
-                    }
-                    _ => true,
-                };
-                if counts { rooms.open_key(&room) } else { None }
-            };
+            let key = lock(&link.rooms).receive(&room, body.as_ref());
             match (key, body) {
                 (Some(room), Some(body)) => {
                     let (peer, link) = (link.peer.clone(), link.number);
@@ -183,10 +177,16 @@ pub(super) async fn receive(
                 }
             }
         }
+        // It would be sent back.
+        Some(Body::RoomOpened(RoomOpened { room })) if !is_key(&room) => {
+            link.closed_room_messages.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
         Some(Body::RoomOpened(RoomOpened { room })) => peer_opened(runtime, link, room).await,
         Some(Body::RoomRefused(RoomRefused { room, reason, rules })) => {
             if lock(&link.rooms).close(&room) == RoomChange::Closed {
                 remove_need(runtime, link, &room);
+                let (reason, rules) = (text_limits::reason(reason), text_limits::rules(rules));
                 notify(runtime, refused(link, room.into(), false, reason, rules)).await
             } else {
                 Ok(())
@@ -201,7 +201,7 @@ pub(super) async fn receive(
                 Ok(())
             }
         }
-        Some(Body::Goodbye(Goodbye { reason })) => Err(DownReason::Goodbye(reason)),
+        Some(Body::Goodbye(Goodbye { reason })) => Err(DownReason::Goodbye(text_limits::reason(reason))),
         Some(Body::Hello(_)) => Err(DownReason::Protocol("a second Hello".to_owned())),
         // The caller handles `OpenRoom` and `Documents`; `None` is a message type of a newer version.
         Some(Body::OpenRoom(_) | Body::Documents(_)) | None => Ok(()),

@@ -2,7 +2,8 @@
 //! identity that the other node proved when that one opens it; the room is open once the policies of both nodes allow it. Either node closes it
 //! immediately. Nothing of a room is sent or delivered while it is not open.
 
-use crate::event::LinkRoomKey;
+use super::text_limits::{is_key, is_layer, is_short};
+use crate::event::{LinkRoomKey, RoomBody};
 use crate::flow::{FlowId, Parity};
 use crate::open_flows::LinkFlows;
 use rustc_hash::FxHashMap;
@@ -10,8 +11,6 @@ use systir_proto::cluster::v1::{Subscribe, Unsubscribe};
 
 /// Rooms on one link, at most.
 const MAX_ROOMS: usize = 1 << 14;
-/// Bytes of a room key, at most.
-const MAX_KEY_BYTES: usize = 1024;
 
 /// The rooms of one link.
 #[derive(Debug)]
@@ -112,9 +111,27 @@ impl LinkRooms {
         }
     }
 
-    /// The peer subscribes to a layer of a track of an open room. False when the peer cannot have chosen its flow, or it is
-    /// one of another track: the message does not count.
+    /// A message of the peer: the shared key of its room. None when the message does not count, or the room is not open.
+    pub(crate) fn receive(&mut self, key: &str, body: Option<&RoomBody>) -> Option<LinkRoomKey> {
+        let counts = match body {
+            Some(body) if !is_short(body) => false,
+            Some(RoomBody::Subscribe(subscribe)) => self.subscribe(key, subscribe),
+            Some(RoomBody::Unsubscribe(unsubscribe)) => {
+                self.unsubscribe(key, unsubscribe);
+                true
+            }
+            _ => true,
+        };
+        if counts { self.open_key(key) } else { None }
+    }
+
+    /// The peer subscribes to a layer of a track of an open room. False when there can be no such layer, the peer cannot have
+    /// chosen its flow, or it is one of another track: the message does not count.
     pub(crate) fn subscribe(&mut self, key: &str, subscribe: &Subscribe) -> bool {
+        // Kept before it is known whether the track exists.
+        if !is_layer(&subscribe.track_sid, subscribe.layer) {
+            return false;
+        }
         let Some(room) = self.rooms.get_mut(key).filter(|room| room.open) else { return false };
         let flow = FlowId::from_raw(subscribe.flow).filter(|flow| flow.parity() != self.own);
         let Some(flow) = flow else { return false };
@@ -153,7 +170,7 @@ impl LinkRooms {
     /// The peer requests the room: the number of the decision to make. None when the key is invalid or
     /// there are too many rooms.
     pub(crate) fn begin_decision(&mut self, key: &str) -> Option<(LinkRoomKey, u64)> {
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        if !is_key(key) {
             return None;
         }
         if self.rooms.len() >= MAX_ROOMS && !self.rooms.contains_key(key) {
@@ -255,7 +272,7 @@ mod tests {
             assert!(rooms.begin_decision(&number.to_string()).is_some());
         }
         assert!(rooms.begin_decision("one more").is_none());
-        assert!(rooms.begin_decision(&"x".repeat(MAX_KEY_BYTES + 1)).is_none());
+        assert!(rooms.begin_decision(&"x".repeat(10_000)).is_none());
         assert!(rooms.begin_decision("").is_none());
     }
 
@@ -288,6 +305,21 @@ mod tests {
         assert!(!is_open(2) && is_open(3));
         rooms.close(&key());
         assert!(!is_open(3));
+    }
+
+    #[test]
+    fn a_subscription_to_what_can_be_no_layer_of_a_track_is_not_kept() {
+        let mut rooms = rooms();
+        rooms.request(&key(), epoch(1));
+        rooms.peer_opened(&key());
+        let long = "TR_".repeat(1_000);
+        for (track, layer) in [(&*long, 0), ("TR_a", 3), ("TR_a", u32::MAX)] {
+            let subscribe = Subscribe { track_sid: track.to_owned(), layer, flow: 1 << 5 };
+            assert!(!rooms.subscribe(&key(), &subscribe), "{layer}");
+        }
+        assert!(rooms.rooms[&key()].subscribed.is_empty());
+        let subscribe = Subscribe { track_sid: "TR_a".to_owned(), layer: 2, flow: 1 << 5 };
+        assert!(rooms.subscribe(&key(), &subscribe), "the flow is free");
     }
 
     #[test]

@@ -15,3 +15,4 @@ pub(crate) mod send;
 mod session_queue;
 pub(crate) mod state_pace;
 pub(crate) mod table;
+mod text_limits;

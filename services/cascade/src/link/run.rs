@@ -205,7 +205,7 @@ async fn process(
                 Ok(None) => Err(DownReason::Session("the peer closed it".to_owned())),
                 Err(status) => Err(DownReason::Session(status.message().to_owned())),
             },
-            Some(message) = data_messages.recv() => match RoomMessage::decode(message) {
+            Some(message) = data_messages.recv() => match RoomMessage::decode(&message[..]) {
                 Ok(RoomMessage { room, body: Some(body @ RoomBody::LossyData(_)) }) => {
                     let message = RoomMessage { room, body: Some(body) };
                     receive(runtime, link, SessionMessage { body: Some(Body::Room(message)) }).await

@@ -473,10 +473,10 @@ pub async fn until(is: impl Fn() -> bool) {
     tokio::time::timeout(TIMEOUT, reached).await.expect("the counters");
 }
 
-/// `receiver` subscribes to a layer of a track, and chooses the flow on which `sender` may then send its packets. The number
-/// of the track's layer is that of the flow, so that each flow is another layer.
+/// `receiver` subscribes to a track, and chooses the flow on which `sender` may then send its packets. Each flow is another
+/// track.
 pub async fn subscribe(receiver: &Node, sender: &mut Node, room: &str, flow: FlowId) {
-    let subscribe = Subscribe { track_sid: "TR_x".to_owned(), layer: flow.raw(), flow: flow.raw() };
+    let subscribe = Subscribe { track_sid: format!("TR_{}", flow.raw()), layer: 0, flow: flow.raw() };
     receiver.links.send(&sender.id(), room, RoomBody::Subscribe(subscribe)).unwrap();
     match sender.event().await {
         LinkEvent::Message { body: RoomBody::Subscribe(_), .. } => {}

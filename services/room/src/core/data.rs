@@ -1,6 +1,6 @@
 //! Data messages, active speakers, key frame requests and residency, to participants and to other nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use livekit_protocol as proto;
@@ -87,11 +87,12 @@ impl RoomCore {
         packet: &Bytes,
         destinations: &[String],
     ) {
+        let named: BTreeSet<&str> = destinations.iter().map(String::as_str).collect();
         let to: Vec<ParticipantKey> = self
             .local_participants
             .iter()
             .filter(|(key, _)| Some(**key) != sender)
-            .filter(|(_, local)| destinations.is_empty() || destinations.contains(&local.identity))
+            .filter(|(_, local)| named.is_empty() || named.contains(local.identity.as_str()))
             .map(|(key, _)| *key)
             .collect();
         for participant in to {
@@ -131,22 +132,20 @@ impl RoomCore {
         self.notify_all_but(None, &RoomEvent::Speakers(infos));
     }
 
-    /// Handles speaker changes from a peer. Only those of its own participants count.
+    /// Handles speaker changes from a peer. Only those of its own participants count; of each its loudest track, as of local
+    /// ones, however often the peer names it.
     pub(super) fn speakers_from_peer(&mut self, node: &str, speakers: wire::Speakers) {
-        let infos: Vec<proto::SpeakerInfo> = speakers
-            .speakers
-            .into_iter()
-            .filter(|speaker| {
-                self.replica
-                    .by_sid(&speaker.participant_sid)
-                    .is_some_and(|participant| participant.owner == node)
-            })
-            .map(|speaker| proto::SpeakerInfo {
-                sid: speaker.participant_sid,
-                level: speaker.level.clamp(0.0, 1.0),
-                active: speaker.active,
-            })
-            .collect();
+        let mut loudest: BTreeMap<String, (f32, bool)> = BTreeMap::new();
+        for wire::Speaker { participant_sid, level, active, .. } in speakers.speakers {
+            let level = if active && !level.is_nan() { level.clamp(0.0, 1.0) } else { 0.0 };
+            let known = loudest.entry(participant_sid).or_default();
+            *known = (known.0.max(level), known.1 | active);
+        }
+        let is_own =
+            |sid: &str| self.replica.by_sid(sid).is_some_and(|participant| participant.owner == node);
+        let own = loudest.into_iter().filter(|(sid, _)| is_own(sid));
+        let infos: Vec<proto::SpeakerInfo> =
+            own.map(|(sid, (level, active))| proto::SpeakerInfo { sid, level, active }).collect();
         if !infos.is_empty() {
             self.notify_all_but(None, &RoomEvent::Speakers(infos));
         }

@@ -1,6 +1,7 @@
 //! Replicated participants, on any node: changes of the state are passed to local sessions, and tracks of
 //! remote participants are added to this node's worker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackInfo};
@@ -14,7 +15,7 @@ use systir_rtp::packet::{Layer, LayerSet};
 
 use super::RoomCore;
 use super::tracks::TrackEntry;
-use crate::{Change, MergeError, Participant, Update};
+use crate::{Change, MergeError, Participant, Sid, Update};
 
 /// Most tracks of one remote participant that are added here: as many as a participant may publish.
 const MAX_TRACKS: usize = 32;
@@ -26,8 +27,10 @@ impl RoomCore {
         self.send_to_peers(&Body::StateUpdate(wire::StateUpdate { updates, snapshot: false }));
     }
 
-    /// Applies the writes of another node.
+    /// Applies the writes of another node, then shows what they changed: a message may write one participant many times, and
+    /// each state that is shown is copied for all participants here.
     pub(super) fn merge(&mut self, node: &str, updates: &[bytes::Bytes]) {
+        let mut changes = Vec::new();
         for bytes in updates {
             let Some(update) = crate::wire::decode(bytes) else {
                 tracing::warn!(
@@ -44,16 +47,17 @@ impl RoomCore {
                         self.write_refused(node, error);
                     }
                     self.end_tickets(node, candidates);
-                    self.notify_changes(applied.changes);
+                    changes.extend(applied.changes);
                 }
                 Err(error) => self.write_refused(node, &error),
             }
         }
+        self.notify_changes(newest(changes));
         self.give_state_by_ticket(node);
         self.residency_changed();
     }
 
-    fn write_refused(&self, node: &str, error: &MergeError) {
+    pub(super) fn write_refused(&self, node: &str, error: &MergeError) {
         tracing::warn!(node, %error, "a write of the room's state was refused");
         self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
     }
@@ -266,6 +270,25 @@ impl RoomCore {
     }
 }
 
+/// The changes with the newest state of each participant only, between two that end something.
+fn newest(changes: Vec<Change>) -> Vec<Change> {
+    let mut newest: Vec<Change> = Vec::new();
+    let mut places: BTreeMap<Sid, usize> = BTreeMap::new();
+    for change in changes {
+        if let Change::Joined(participant) | Change::Updated(participant) = &change {
+            if let Some(earlier) = places.get(&participant.sid).and_then(|place| newest.get_mut(*place)) {
+                *earlier = change;
+                continue;
+            }
+            places.insert(participant.sid.clone(), newest.len());
+        } else {
+            places.clear();
+        }
+        newest.push(change);
+    }
+    newest
+}
+
 /// Is the participant hidden from other participants?
 pub(super) fn is_hidden(info: &ParticipantInfo) -> bool {
     info.permission.as_ref().is_some_and(|permission| permission.hidden)
@@ -281,4 +304,36 @@ fn spec_of(track: &TrackInfo) -> Option<TrackSpec> {
     };
     let layers = (0..count as u8).map(Layer).fold(LayerSet::NONE, LayerSet::with);
     Some(TrackSpec { kind: codec.kind(), codec, layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ParticipantVersion;
+
+    #[test]
+    fn a_participant_is_shown_in_its_newest_state_and_what_ends_stays_in_its_place() {
+        let state = |sid: &str, counter: u32| Participant {
+            sid: sid.to_owned(),
+            identity: sid.to_owned(),
+            owner: "sto-1".to_owned(),
+            version: ParticipantVersion { epoch: 1, counter },
+            body: Default::default(),
+        };
+        let joined = |sid, counter| Change::Joined(state(sid, counter));
+        let updated = |sid, counter| Change::Updated(state(sid, counter));
+        let left = || Change::Left { sid: "PA_bob".to_owned(), identity: "bob".to_owned() };
+        let changes = vec![
+            joined("PA_anna", 0),
+            updated("PA_bob", 1),
+            updated("PA_anna", 1),
+            updated("PA_anna", 2),
+            left(),
+            updated("PA_anna", 3),
+            updated("PA_anna", 4),
+        ];
+        let kept = [updated("PA_anna", 2), updated("PA_bob", 1), left(), updated("PA_anna", 4)];
+        assert_eq!(newest(changes), kept);
+        assert_eq!(newest(Vec::new()), []);
+    }
 }

@@ -72,9 +72,13 @@ impl RoomCore {
         }
     }
 
-    /// Another node tells the quality of its participants. Only that of its own counts.
+    /// Another node tells the quality of its participants. Only that of its own counts; of each the last one, however often
+    /// the node names it.
     pub(super) fn qualities_from_peer(&mut self, node: &str, told: wire::Qualities) {
-        for wire::Quality { participant_sid, quality, score } in told.qualities.into_iter().take(MAX_TOLD) {
+        let told = told.qualities.into_iter().take(MAX_TOLD);
+        let last: BTreeMap<String, (u32, f32)> =
+            told.map(|one| (one.participant_sid, (one.quality, one.score))).collect();
+        for (participant_sid, (quality, score)) in last {
             let quality = match quality {
                 0 => proto::ConnectionQuality::Poor,
                 1 => proto::ConnectionQuality::Good,

@@ -26,6 +26,7 @@ mod ended_tracks;
 mod hostile_node;
 mod policy_changes;
 mod quality;
+mod repeated_entries;
 mod shared_records;
 mod shared_track_sids;
 mod shown_tickets;
@@ -129,6 +130,8 @@ struct ClientView {
     stream_states: Vec<(String, String, bool)>,
     /// The connection quality that it was told last, by participant id.
     connection_qualities: BTreeMap<String, i32>,
+    /// The speakers of each update: participant id, level, and whether it speaks.
+    speakers: Vec<Vec<(String, f32, bool)>>,
 }
 
 impl ClientView {
@@ -150,6 +153,11 @@ impl ClientView {
             Some(signal_response::Message::ConnectionQuality(update)) => {
                 let told = update.updates.into_iter().map(|info| (info.participant_sid, info.quality));
                 self.connection_qualities.extend(told);
+                return;
+            }
+            Some(signal_response::Message::SpeakersChanged(update)) => {
+                let told = update.speakers.into_iter().map(|info| (info.sid, info.level, info.active));
+                self.speakers.push(told.collect());
                 return;
             }
             Some(signal_response::Message::Join(join)) => join.other_participants,

@@ -9,25 +9,24 @@ use systir_policy::{Action, DecidedAction};
 use systir_reason::Refusal;
 
 use super::RoomCore;
+use crate::check::check_foreign;
 use crate::owned_records::Presence;
 use crate::ticket::{SignedTicket, TicketProblem, check_info, check_place};
 use crate::{ParticipantRecord, RecordState, Sid, Update};
 
 impl RoomCore {
-    /// An update of another node without the records that have no valid ticket; none when nothing is left. Each refused
-    /// record is counted; what the replica holds of its participant stays.
+    /// An update of another node without the records that are too large or have no valid ticket; none when nothing is left.
+    /// Each refused record is counted; what the replica holds of its participant stays.
     pub(super) fn with_valid_tickets(&mut self, node: &str, update: Update) -> Option<Update> {
         match update {
             // The replica refuses what a node writes for another one.
             Update::Participant { owner, incarnation, seq, record } if owner == node => {
-                let checked = self.check_record(node, &record);
-                let valid = checked.map_err(|problem| self.record_refused(node, &problem)).is_ok();
+                let valid = self.is_valid_record(node, &record);
                 valid.then_some(Update::Participant { owner, incarnation, seq, record })
             }
             Update::Snapshot { owner, incarnation, seq, mut records } if owner == node => {
                 for record in &mut records {
-                    if let Err(problem) = self.check_record(node, record) {
-                        self.record_refused(node, &problem);
+                    if !self.is_valid_record(node, record) {
                         record.state = RecordState::Refused;
                     }
                 }
@@ -35,6 +34,15 @@ impl RoomCore {
             }
             other => Some(other),
         }
+    }
+
+    fn is_valid_record(&mut self, node: &str, record: &ParticipantRecord) -> bool {
+        // Before a signature is verified and the body is decoded.
+        if let Err(error) = check_foreign(record) {
+            self.write_refused(node, &error);
+            return false;
+        }
+        self.check_record(node, record).map_err(|problem| self.record_refused(node, &problem)).is_ok()
     }
 
     pub(super) fn record_refused(&mut self, node: &str, problem: &TicketProblem) {

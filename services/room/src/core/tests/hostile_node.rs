@@ -58,6 +58,11 @@ impl Network {
         self.send(&Update::Snapshot { owner, incarnation, seq: seq + 2, records });
     }
 
+    /// The body of a participant in the replica of cph-1.
+    fn record_shown(&self, identity: &str) -> bytes::Bytes {
+        self.nodes[0].core.replica.by_identity(identity).unwrap().body
+    }
+
     /// Sends a record, which cph-1 must refuse for this reason: only dina joins.
     fn assert_refused(&mut self, what: &str, record: &ParticipantRecord, reason: Reason) {
         let mut before = participants(&self.nodes[0]);
@@ -81,6 +86,13 @@ fn body_of(grants: &Grants, sid: &str) -> bytes::Bytes {
         ..Default::default()
     };
     info.encode_to_vec().into()
+}
+
+/// A field of an encoded message that has a length.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut field);
+    [field, content.to_vec()].concat()
 }
 
 /// The record of a participant with these grants and this ticket.
@@ -240,6 +252,70 @@ fn it_cannot_give_a_participant_more_than_its_ticket_says() {
     let silent = |ticket: &mut Ticket| ticket.sources = Some([].into());
     let all_sources = forged(&mut network, "eve", "cph-1", silent);
     network.assert_refused("sources", &all_sources, Reason::TicketExceeded);
+}
+
+#[test]
+fn it_cannot_show_a_participant_that_takes_much_more_memory_than_its_bytes() {
+    let mut network = lecture();
+    let bob = network.record_at(HOSTILE, "bob");
+    let RecordState::Live(honest) = &bob.state else { panic!("bob has left") };
+    // Numbers of fields: a participant's tracks and attributes, a track's layers and codecs.
+    let codecs = field(13, &field(4, &[]).repeat(50)).repeat(50);
+    let attributes: Vec<u8> = (0..40_000).flat_map(|_| field(15, &[])).collect();
+    for (what, more) in [
+        ("tracks", field(4, &[]).repeat(10_000)),
+        ("layers of a track", field(4, &field(10, &[]).repeat(10_000))),
+        ("codecs of a track", field(4, &codecs)),
+        ("attributes", attributes),
+        // It is not decoded: it is no message.
+        ("bytes", vec![0xff; crate::MAX_BODY]),
+    ] {
+        let state = RecordState::Live([&honest[..], &more].concat().into());
+        let version = ParticipantVersion { counter: bob.version.counter + 1, ..bob.version };
+        let record = ParticipantRecord { state, version, ticket: None, ..bob.clone() };
+        let too_large = |network: &Network| {
+            let refusals = &network.nodes[0].core.config.metrics.link_refusals;
+            refusals.get_or_create(&Reason::StateTooLarge.into()).get()
+        };
+        let refused = too_large(&network);
+        network.send_record(&record);
+        assert_eq!(too_large(&network), refused + 2, "{what}: alone and in a snapshot");
+        let shown = network.record_shown("bob");
+        assert_eq!(shown, *honest, "{what}");
+        assert!(participants(&network.nodes[0]).contains_key("dina"), "{what}: the rest of the snapshot");
+    }
+}
+
+#[test]
+fn it_cannot_have_one_participant_shown_very_often_by_one_message() {
+    let mut network = lecture();
+    let (incarnation, seq, _) = network.snapshot();
+    let bob = network.record_at(HOSTILE, "bob");
+    let RecordState::Live(honest) = &bob.state else { panic!("bob has left") };
+    let mut info = proto::ParticipantInfo::decode(honest.clone()).unwrap();
+    let mut update = |number: u32| {
+        info.metadata = number.to_string();
+        let version = ParticipantVersion { counter: bob.version.counter + number, ..bob.version };
+        let state = RecordState::Live(info.encode_to_vec().into());
+        let record = ParticipantRecord { state, version, ticket: None, ..bob.clone() };
+        let (owner, seq) = ("sto-1".to_owned(), seq + u64::from(number));
+        crate::wire::encode(&Update::Participant { owner, incarnation, seq, record })
+    };
+    let updates = (1..=1_000).map(&mut update).collect();
+    let body = Message::StateUpdate(wire::StateUpdate { updates, snapshot: false });
+    let message = RoomInput::Link(RoomLinkEvent::Message { node: "sto-1".to_owned(), body });
+    let now = network.now;
+    let core = &mut network.nodes[0].core;
+    core.handle(message, now);
+    let told = std::iter::from_fn(|| core.poll_effect()).filter_map(|effect| match effect {
+        RoomEffect::Signal { response, .. } => match response.message {
+            Some(signal_response::Message::Update(update)) => Some(update.participants),
+            _ => None,
+        },
+        _ => None,
+    });
+    let shown: Vec<String> = told.flatten().map(|info| info.metadata).collect();
+    assert_eq!(shown, ["1000"]);
 }
 
 #[test]
