@@ -8,6 +8,8 @@ use livekit_token::{AccessToken, VideoGrants};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
+use crate::tables::printable;
+
 /// The longest answer, bytes: more than the list of 100,000 rooms has.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
@@ -41,7 +43,7 @@ impl Answer {
     fn text(self) -> Result<String> {
         let Self { url, status, body } = self;
         if !status.is_success() {
-            bail!("{url} answered {status}: {body}");
+            bail!("{url} answered {status}: {}", printable(body.trim_end()));
         }
         Ok(body)
     }
@@ -169,6 +171,16 @@ mod tests {
         let error = longer.get(&["systir", "v1", "rooms"]).await.unwrap_err().to_string();
         let told = format!("{} answered with more than {MAX_ANSWER_BYTES} bytes", longer.url);
         assert!(error.starts_with(&told), "{error}");
+    }
+
+    #[test]
+    fn the_error_of_a_gateway_does_not_control_the_terminal() {
+        let url = Url::parse("http://127.0.0.1:7880/systir/v1/nodes").unwrap();
+        let body = "down\u{1b}]0;x\u{7}\r\nsystirctl: \u{9b}2Jall is well\r\n".to_owned();
+        let answer = Answer { url, status: StatusCode::BAD_GATEWAY, body };
+        let error = answer.text().unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(error.ends_with("all is well"), "{error:?}");
     }
 
     #[test]
