@@ -4,6 +4,7 @@
 //!
 //! Some bodies also assert properties of the result.
 
+pub mod claims;
 pub mod client;
 pub mod documents;
 pub mod link;

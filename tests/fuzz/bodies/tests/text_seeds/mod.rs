@@ -44,6 +44,32 @@ fn proxy_headers() -> Vec<Seed> {
     )
 }
 
+/// Claims, after what the institution asks of its tokens; and a token.
+fn tokens() -> Vec<Seed> {
+    let plain =
+        br#"{"iss":"devkey","sub":"ada","exp":1800003600,"video":{"roomJoin":true,"room":"seminar"}}"#;
+    let all = br#"{"iss":"devkey","sub":"ada","nbf":1800000000,"exp":1800086400,"name":"Ada","kind":"standard","metadata":"{}",
+        "attributes":{"a":"b"},"sha256":"","sip":{"admin":true},"video":{"roomJoin":true,"room":"seminar","roomAdmin":true,
+        "canPublish":true,"canSubscribe":true,"canPublishData":false,"canPublishSources":["camera","SCREEN_SHARE","x"],
+        "canUpdateOwnMetadata":true,"hidden":true,"recorder":true,"agent":true}}"#;
+    let guest = br#"{"iss":"devkey","sub":"guest-1","exp":1800000600,"aud":"systir","attributes":{"systir.guest":"true"},
+        "video":{"roomJoin":true,"room":"seminar","canPublish":false}}"#;
+    let short =
+        br#"{"iss":"devkey","sub":"ada","nbf":1799999999.5,"exp":1800003600.25,"aud":["another","systir"],
+        "attributes":{"a":null},"video":{"roomJoin":true,"room":"seminar","hidden":null,"canPublish":null}}"#;
+    let claims = |choices: u8, claims: &[u8]| [&[choices], claims].concat();
+    texts(
+        "token",
+        &[
+            ("joins", systir_fuzz::claims::signed(plain).as_bytes()),
+            ("claims", &claims(0, plain)),
+            ("claims-all", &claims(0, all)),
+            ("claims-guest", &claims(1, guest)),
+            ("claims-short", &claims(3, short)),
+        ],
+    )
+}
+
 fn descriptions() -> Vec<Seed> {
     const CAPTURED: &str = "services/livekit/golden/captured";
     let of = |target, suffix: &str| {
@@ -73,6 +99,7 @@ pub(super) fn all() -> Vec<Seed> {
     let range = VersionRange::new(0, 3).expect("a range");
     [
         proxy_headers(),
+        tokens(),
         descriptions(),
         copies(
             "profile",
