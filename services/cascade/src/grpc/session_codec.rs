@@ -1,7 +1,7 @@
 //! Reads and writes the messages of sessions. What the state of a whole room needs may be long, so the entries of a message are
 //! counted before it is decoded: an entry of two bytes takes up to a hundred in memory.
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::{Malformed, fields};
@@ -48,15 +48,53 @@ impl Decoder for SessionCodec {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<SessionMessage>, Status> {
-        let bytes = from.copy_to_bytes(from.remaining());
-        match has_few_fields(&bytes) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(Status::out_of_range(format!("a message has more than {MAX_FIELDS} entries")));
-            }
-            Err(Malformed) => return Err(Status::internal("a message is malformed")),
+        read(from.copy_to_bytes(from.remaining())).map(Some)
+    }
+}
+
+/// Counts the entries of a message, then decodes it.
+fn read(bytes: Bytes) -> Result<SessionMessage, Status> {
+    match has_few_fields(&bytes) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Status::out_of_range(format!("a message has more than {MAX_FIELDS} entries")));
         }
-        SessionMessage::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
+        Err(Malformed) => return Err(Status::internal("a message is malformed")),
+    }
+    SessionMessage::decode(bytes).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Entry point for the fuzz target: a message that is read has few entries, and is read as it is written.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) -> Option<SessionMessage> {
+    let message = read(Bytes::copy_from_slice(bytes)).ok()?;
+    assert!(entries(&message) <= MAX_FIELDS);
+    // As bytes: a level that is no number equals nothing.
+    let written = message.encode_to_vec();
+    let again = read(written.clone().into()).ok().map(|again| again.encode_to_vec());
+    assert_eq!(again, Some(written));
+    Some(message)
+}
+
+/// The length of the message's list.
+#[cfg(feature = "fuzzing")]
+fn entries(message: &SessionMessage) -> usize {
+    use systir_proto::cluster::v1::room_message::Body as RoomBody;
+    use systir_proto::cluster::v1::session_message::Body;
+    match &message.body {
+        Some(Body::RoomRefused(refused)) => refused.rules.len(),
+        Some(Body::Documents(list)) => list.documents.len(),
+        Some(Body::Room(room)) => match &room.body {
+            Some(RoomBody::StateUpdate(update)) => update.updates.len(),
+            Some(RoomBody::Speakers(speakers)) => speakers.speakers.len(),
+            Some(RoomBody::Links(links)) => links.links.len(),
+            Some(RoomBody::Qualities(qualities)) => qualities.qualities.len(),
+            Some(RoomBody::Assignment(assignment)) => assignment.spill.len(),
+            Some(RoomBody::ReliableData(data)) => data.destination_identities.len(),
+            Some(RoomBody::LossyData(data)) => data.destination_identities.len(),
+            _ => 0,
+        },
+        _ => 0,
     }
 }
 

@@ -15,3 +15,6 @@ pub(crate) mod send;
 mod session_queue;
 pub(crate) mod state_pace;
 pub(crate) mod table;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use hello::fuzz as fuzz_hello;
