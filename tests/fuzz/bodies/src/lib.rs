@@ -7,6 +7,7 @@
 pub mod claims;
 pub mod client;
 pub mod documents;
+pub mod grants;
 pub mod link;
 pub mod media;
 pub mod mutate;
@@ -66,4 +67,5 @@ pub const TARGETS: &[Target] = &[
     ("trust_roots", link::trust_roots),
     ("room_tag", link::room_tag),
     ("profile", operator::profile),
+    ("grant_offers", grants::offers),
 ];

@@ -70,6 +70,31 @@ fn tokens() -> Vec<Seed> {
     )
 }
 
+/// Steps of a node that is offered grants: the nodes are cph-2, which is itself, cph-1, osl-1, and one that is not approved.
+fn grant_offers() -> Vec<Seed> {
+    const ALL: u8 = 0xff;
+    let first = [5, 5, 1, 0, 0, 0b10, ALL, 0x80, 0].as_slice();
+    let gone = |node: u8| [8, node];
+    // After cph-1.
+    let takeover = [5, 6, 2, 2, 0, 0b1001_0010, ALL, 0x80, 0].as_slice();
+    let (own, leads) = ([4, 0].as_slice(), [2, 0].as_slice());
+    // After cph-2, from osl-1 itself, two epochs later.
+    let back = [5, 6, 2, 3, 0, 0b1000_0010, ALL, 0x80, 0].as_slice();
+    let deny = [1, 1].as_slice();
+    let other_room = [5, 6, 2, 0, 0, 0b10, ALL, 0x80, 0].as_slice();
+    let ours = [first, &gone(1), takeover, &gone(2), own].concat();
+    texts(
+        "grant_offers",
+        &[
+            ("first", first),
+            ("takeover", &[first, &gone(1), takeover].concat()),
+            ("own", &ours),
+            ("back", &[ours.as_slice(), leads, back].concat()),
+            ("denied", &[first, deny, other_room].concat()),
+        ],
+    )
+}
+
 fn descriptions() -> Vec<Seed> {
     const CAPTURED: &str = "services/livekit/golden/captured";
     let of = |target, suffix: &str| {
@@ -100,6 +125,7 @@ pub(super) fn all() -> Vec<Seed> {
     [
         proxy_headers(),
         tokens(),
+        grant_offers(),
         descriptions(),
         copies(
             "profile",
