@@ -8,14 +8,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use livekit_protocol::TrackSource;
-use serde_json::Value;
+use serde_json::{Value, json};
 use systir_livekit::token::{
     GUEST_ATTRIBUTE, Grants, KeyRing, LEEWAY, MAX_NAME_BYTES, TokenError, verify, verify_join,
 };
 
-/// What an institution may ask of its tokens: bit 0, an audience; bit 1, a life of an hour instead of a day. No token begins
-/// with such a byte.
-pub(crate) const CHOICES: Range<u8> = 0..4;
+use crate::reader::Reader;
+
+/// What an institution may ask of its tokens: bit 0, an audience; bit 1, a life of an hour instead of a day. Bit 2: what follows
+/// are no claims, but changes of good ones. No token begins with such a byte.
+pub(crate) const CHOICES: Range<u8> = 0..8;
+const CHANGES: u8 = 4;
 
 const SECRET: &str = "secret";
 const AUDIENCE: &str = "systir";
@@ -25,6 +28,79 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The sources that `canPublishSources` may name.
 const SOURCES: [TrackSource; 4] =
     [TrackSource::Camera, TrackSource::Microphone, TrackSource::ScreenShare, TrackSource::ScreenShareAudio];
+
+/// The claims that a change can set. A dot is part of a name.
+const FIELDS: [&[&str]; 24] = [
+    &["iss"],
+    &["sub"],
+    &["exp"],
+    &["nbf"],
+    &["aud"],
+    &["name"],
+    &["kind"],
+    &["metadata"],
+    &["sip"],
+    &["roomConfig"],
+    &["attributes"],
+    &["attributes", GUEST_ATTRIBUTE],
+    &["video"],
+    &["video", "room"],
+    &["video", "roomJoin"],
+    &["video", "roomAdmin"],
+    &["video", "canPublish"],
+    &["video", "canSubscribe"],
+    &["video", "canPublishData"],
+    &["video", "canPublishSources"],
+    &["video", "canUpdateOwnMetadata"],
+    &["video", "hidden"],
+    &["video", "recorder"],
+    &["video", "agent"],
+];
+
+/// Good claims after these changes: each is a field and its new value.
+fn changed(mut rest: Reader<'_>) -> Value {
+    let mut claims = json!({
+        "iss": "devkey", "sub": "ada", "exp": NOW_SECONDS + 600, "aud": AUDIENCE, "attributes": {},
+        "video": {"roomJoin": true, "room": "seminar"},
+    });
+    while !rest.is_empty() {
+        let field = FIELDS.get(usize::from(rest.byte()) % FIELDS.len()).copied().unwrap_or_default();
+        let value = value(&mut rest);
+        let Some((name, parents)) = field.split_last() else { continue };
+        let parent = parents.iter().try_fold(&mut claims, |object, name| object.get_mut(*name));
+        if let Some(fields) = parent.and_then(Value::as_object_mut) {
+            match value {
+                Some(value) => fields.insert((*name).to_owned(), value),
+                None => fields.remove(*name),
+            };
+        }
+    }
+    claims
+}
+
+/// A value; none to remove the field.
+fn value(rest: &mut Reader<'_>) -> Option<Value> {
+    let choice = rest.byte();
+    let mut text = || {
+        let length = rest.byte().into();
+        String::from_utf8_lossy(rest.take(length)).into_owned()
+    };
+    Some(match choice % 12 {
+        0 => return None,
+        1 => Value::Null,
+        2 => true.into(),
+        3 => false.into(),
+        4 => text().into(),
+        5 => json!([text(), AUDIENCE]),
+        6 => json!([text(), "camera", "SCREEN_SHARE"]),
+        7 => json!([false, false, false, false, true, text()]),
+        8 => json!({ text(): text() }),
+        9 => "x".repeat(MAX_NAME_BYTES + usize::from(choice >> 7)).into(),
+        // Within a day or so.
+        10 => (NOW_SECONDS.saturating_add_signed((i64::from(rest.number()) - (1 << 15)) * 3)).into(),
+        _ => ((f64::from(rest.number()) - 32_768.5) * f64::from(choice) + NOW_SECONDS as f64).into(),
+    })
+}
 
 pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW_SECONDS)
@@ -59,7 +135,15 @@ pub fn signed(claims: &[u8]) -> String {
 }
 
 /// Signs the claims and checks the token: it grants what its claims say, and no more.
-pub(crate) fn check(choices: u8, claims: &[u8]) {
+pub(crate) fn check(choices: u8, bytes: &[u8]) {
+    check_signed(choices, &claims_of(choices, bytes));
+}
+
+fn claims_of(choices: u8, bytes: &[u8]) -> Vec<u8> {
+    if choices & CHANGES != 0 { changed(Reader(bytes)).to_string().into_bytes() } else { bytes.to_vec() }
+}
+
+fn check_signed(choices: u8, claims: &[u8]) {
     let (ring, token) = (ring(choices), signed(claims));
     let joins = verify_join(&ring, &token, now());
     let verified = match verify(&ring, &token, now()) {
@@ -156,7 +240,7 @@ mod tests {
             if let Some((choices, claims)) = bytes.split_first()
                 && CHOICES.contains(choices)
             {
-                verify_join(&ring(*choices), &signed(claims), now()).expect("a token");
+                verify_join(&ring(*choices), &signed(&claims_of(*choices, claims)), now()).expect("a token");
                 accepted += 1;
             }
         }

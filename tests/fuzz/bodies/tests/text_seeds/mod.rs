@@ -66,6 +66,9 @@ fn tokens() -> Vec<Seed> {
             ("claims-all", &claims(0, all)),
             ("claims-guest", &claims(1, guest)),
             ("claims-short", &claims(3, short)),
+            // A guest who may publish a camera only; times, and an attribute that is null.
+            ("changes", &claims(4, b"\x0b\x04\x04true\x13\x06\x01x\x10\x02\x09\x08\x00\x00")),
+            ("changed-times", &claims(7, b"\x03\x0b\x7f\xff\x02\x0a\x80\x64\x0b\x01")),
         ],
     )
 }
