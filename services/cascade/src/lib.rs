@@ -97,7 +97,7 @@ pub(crate) const SERVER_NAME: &str = "relay.systir";
 pub mod fuzz {
     use prost::Message as _;
     use systir_proto::cluster::v1::{
-        DocumentList, FetchDocumentRequest, ReleaseRequest, RenewRequest, SessionMessage, SignalMessage,
+        DocumentList, FetchDocumentRequest, ReleaseRequest, RenewRequest, SignalMessage, session_message,
     };
 
     /// The request that binds a QUIC connection to a link.
@@ -105,9 +105,14 @@ pub mod fuzz {
         crate::quic::fuzz_bind_request(bytes);
     }
 
-    /// A message of a session or of signalling, a list of documents, and short calls.
+    /// A message of a session or of signalling, a list of documents, and short calls; and what begins a session, which has a
+    /// header before its message.
     pub fn messages(bytes: &[u8]) {
-        let _ = SessionMessage::decode(bytes);
+        crate::grpc::fuzz_session_start(bytes);
+        let message = crate::grpc::fuzz_session_message(bytes);
+        if let Some(session_message::Body::Hello(hello)) = message.and_then(|message| message.body) {
+            crate::link::fuzz_hello(&hello);
+        }
         let _ = SignalMessage::decode(bytes);
         let _ = (RenewRequest::decode(bytes), ReleaseRequest::decode(bytes));
         if let Ok(request) = FetchDocumentRequest::decode(bytes) {

@@ -11,7 +11,7 @@ use comfy_table::{Attribute, Cell, Color};
 use systir_doctor::{Diagnosis, Finding, FindingLevel};
 
 use crate::USAGE;
-use crate::tables::{fit_width, table};
+use crate::tables::{fit_width, printable, printable_lines, table};
 
 /// Arguments of `systirctl doctor`.
 #[derive(Debug, Args)]
@@ -70,11 +70,12 @@ fn lines(findings: &[Finding]) -> String {
             Some(advice) => format!("{}\n→ {advice}", finding.what),
             None => finding.what.clone(),
         };
+        // Both have words of other machines: names of nodes, errors of etcd, sentences of documents.
         table.add_row(vec![
             Cell::new(finding.area.as_str()).add_attribute(Attribute::Bold),
-            Cell::new(&finding.subject),
+            Cell::new(printable(&finding.subject)),
             Cell::new(finding.level.as_str()).fg(color),
-            Cell::new(what),
+            Cell::new(printable_lines(&what)),
         ]);
     }
     fit_width(&mut table, &["what was found, and what to do"], &titles);
@@ -116,5 +117,19 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(summary(&with(Some("cph-1"), &[found])), "1 wrong, 0 with a warning, 0 ok");
+    }
+
+    #[test]
+    fn what_another_machine_says_does_not_control_the_terminal() {
+        let found = Finding::wrong(FindingArea::Peers, "sto-1\u{1b}[2J", "one line\u{9b}1m\nand another\r")
+            .advise("start\u{7} it");
+        let text = lines(std::slice::from_ref(&found));
+        let foreign = ['\u{9b}', '\u{7}', '\r'];
+        assert!(!text.contains(foreign) && !text.contains("\u{1b}[2J"), "{text:?}");
+        // A message of several lines stays readable.
+        assert!(
+            text.lines().any(|line| line.contains("one line") && !line.contains("and another")),
+            "{text}"
+        );
     }
 }

@@ -5,8 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use livekit_token::{AccessToken, VideoGrants};
-use reqwest::{StatusCode, Url};
+use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
+
+use crate::tables::printable;
+
+/// The longest answer, bytes: more than the list of 100,000 rooms has.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// The gateway to ask, and the API key to sign tokens with.
 #[derive(Debug, Args)]
@@ -38,7 +43,7 @@ impl Answer {
     fn text(self) -> Result<String> {
         let Self { url, status, body } = self;
         if !status.is_success() {
-            bail!("{url} answered {status}: {body}");
+            bail!("{url} answered {status}: {}", printable(body.trim_end()));
         }
         Ok(body)
     }
@@ -91,8 +96,25 @@ impl GatewayClient {
             .await
             .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;
         let status = response.status();
-        let body = response.text().await?;
+        let body = self.body(response).await?;
         Ok(Answer { url, status, body })
+    }
+
+    /// Reads the body of an answer, if it is not too long: whatever answers may send without end.
+    async fn body(&self, mut response: Response) -> Result<String> {
+        let mut body = Vec::new();
+        while let Some(part) =
+            response.chunk().await.with_context(|| format!("the answer of {} cannot be read", self.url))?
+        {
+            if body.len() + part.len() > MAX_ANSWER_BYTES {
+                bail!(
+                    "{} answered with more than {MAX_ANSWER_BYTES} bytes; is it a gateway? (--url)",
+                    self.url
+                );
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// The URL of this path. Segments are percent-encoded, so a room's name cannot change the path.
@@ -108,15 +130,62 @@ impl GatewayClient {
 
 #[cfg(test)]
 mod tests {
-    use super::GatewayClient;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn client(url: String) -> GatewayClient {
+        GatewayClient { url, api_key: "devkey".to_owned(), api_secret: "secret".to_owned() }
+    }
+
+    /// A gateway that answers one request with JSON of this length, and does not say how long it is.
+    fn gateway_with_answer(length: usize) -> GatewayClient {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n7").unwrap();
+            let spaces = [b' '; 1 << 16];
+            let mut left = length - 1;
+            while left > 0 {
+                let part = left.min(spaces.len());
+                // The client hangs up when it has read enough.
+                let Ok(()) = stream.write_all(&spaces[..part]) else { return };
+                left -= part;
+            }
+        });
+        client(url)
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        let longest = gateway_with_answer(MAX_ANSWER_BYTES);
+        assert_eq!(longest.get(&["systir", "v1", "rooms"]).await.unwrap(), 7);
+        let longer = gateway_with_answer(MAX_ANSWER_BYTES + 1);
+        let error = longer.get(&["systir", "v1", "rooms"]).await.unwrap_err().to_string();
+        let told = format!("{} answered with more than {MAX_ANSWER_BYTES} bytes", longer.url);
+        assert!(error.starts_with(&told), "{error}");
+    }
+
+    #[test]
+    fn the_error_of_a_gateway_does_not_control_the_terminal() {
+        let url = Url::parse("http://127.0.0.1:7880/systir/v1/nodes").unwrap();
+        let body = "down\u{1b}]0;x\u{7}\r\nsystirctl: \u{9b}2Jall is well\r\n".to_owned();
+        let answer = Answer { url, status: StatusCode::BAD_GATEWAY, body };
+        let error = answer.text().unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(error.ends_with("all is well"), "{error:?}");
+    }
 
     #[test]
     fn room_names_cannot_change_the_path() {
-        let client = GatewayClient {
-            url: "http://127.0.0.1:7880/".into(),
-            api_key: String::new(),
-            api_secret: String::new(),
-        };
+        let client = client("http://127.0.0.1:7880/".to_owned());
         let url = client.url(&["systir", "v1", "rooms", "a/../b c?", "explain"]).unwrap();
         assert_eq!(url.path(), "/systir/v1/rooms/a%2F..%2Fb%20c%3F/explain");
     }

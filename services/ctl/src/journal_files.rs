@@ -10,6 +10,7 @@ use systir_journal::{JournalFile, JournalLine, MAX_LINE_BYTES};
 
 use crate::dates;
 use crate::document_file::at;
+use crate::tables::printable;
 
 /// Folders within folders that are searched: one for each node whose journal was collected.
 const MAX_DEPTH: usize = 3;
@@ -103,7 +104,9 @@ fn read_file(
             Err(what) => {
                 wrong += 1;
                 if wrong <= MAX_TOLD {
-                    unreadable.push(at(path, Some(number), &format!("this line cannot be read: {what}")));
+                    // It quotes the line, which must not look like several.
+                    let what = printable(&format!("this line cannot be read: {what}"));
+                    unreadable.push(at(path, Some(number), &what));
                 }
             }
         }

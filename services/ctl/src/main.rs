@@ -119,7 +119,8 @@ async fn answer() -> ExitCode {
     match run(arguments).await {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("systirctl: {error:#}");
+            // Errors quote files and answers of others.
+            eprintln!("systirctl: {}", tables::printable_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::gateway_client::GatewayClient;
+use crate::tables::text;
 
 /// Sends the note to a gateway, which verifies it and passes it on to the other nodes.
 pub(crate) async fn run(file: &Path, gateway: &GatewayClient, json: bool) -> Result<()> {
@@ -17,14 +18,13 @@ pub(crate) async fn run(file: &Path, gateway: &GatewayClient, json: bool) -> Res
         return Ok(());
     }
     let document = &answer["document"];
-    let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
     let state = if answer["new"] == true { "is in use now" } else { "was in use already" };
     writeln!(
         out,
         "version {} of the {} of {} {state} at {}; the other nodes fetch it from there",
-        document["version"],
-        text("kind"),
-        text("owner"),
+        text(document, "version"),
+        text(document, "kind"),
+        text(document, "owner"),
         gateway.url
     )?;
     Ok(())

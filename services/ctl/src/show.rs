@@ -12,7 +12,7 @@ use systir_policy::{Rule, RuleEffect};
 
 use crate::document_file::DocumentFile;
 use crate::policy::rules;
-use crate::tables::{fit_width, table};
+use crate::tables::{fit_width, printable, table};
 use crate::{dates, key};
 
 /// Arguments of `show`.
@@ -146,13 +146,13 @@ fn as_text(file: &DocumentFile, signers: &[Signer], rules: &[Rule]) -> String {
             (None, true) => "NOT VALID".to_owned(),
             (None, false) => "not verified; give its public key with --key".to_owned(),
         };
-        out.push_str(&format!("signed by   {stated}  {known}\n"));
+        out.push_str(&format!("signed by   {}  {known}\n", printable(stated)));
     }
     match &file.document {
         Document::Bundle(bundle) => {
             for RoomClassRule { pattern, class, e2ee } in &bundle.classes {
                 let e2ee = if *e2ee { ", end-to-end encrypted" } else { "" };
-                out.push_str(&format!("rooms       {pattern}: {class}{e2ee}\n"));
+                out.push_str(&format!("rooms       {}: {class}{e2ee}\n", printable(pattern)));
             }
             out.push_str(&rules_table(rules));
         }
@@ -171,11 +171,11 @@ fn rules_table(rules: &[Rule]) -> String {
             RuleEffect::Forbid => "forbid",
         };
         table.add_row(vec![
-            Cell::new(&rule.id).add_attribute(Attribute::Bold),
+            Cell::new(printable(rule.id.as_str())).add_attribute(Attribute::Bold),
             Cell::new(effect),
             Cell::new(actions(rule)),
             Cell::new(rule.tier.map_or_else(|| "-".to_owned(), |tier| tier.to_string())),
-            Cell::new(rule.why()),
+            Cell::new(printable(&rule.why())),
         ]);
     }
     fit_width(&mut table, &["actions", "why"], &titles);
@@ -191,11 +191,11 @@ fn nodes_table(directory: &Directory) -> String {
         let prefixes: Vec<String> = node.prefixes.iter().map(ToString::to_string).collect();
         let keys: Vec<String> = node.keys.iter().map(PublicKey::fingerprint).collect();
         table.add_row(vec![
-            Cell::new(&node.id).add_attribute(Attribute::Bold),
-            Cell::new(&node.site),
-            Cell::new(&node.country),
-            Cell::new(&node.host),
-            Cell::new(&node.host_controlled_from),
+            Cell::new(printable(&node.id)).add_attribute(Attribute::Bold),
+            Cell::new(printable(&node.site)),
+            Cell::new(printable(&node.country)),
+            Cell::new(printable(&node.host)),
+            Cell::new(printable(&node.host_controlled_from)),
             Cell::new(prefixes.join(", ")),
             Cell::new(keys.join(", ")),
         ]);

@@ -7,8 +7,9 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
 use serde_json::Value;
 
-fn text(value: &Value, key: &str) -> String {
-    match &value[key] {
+/// A field of a response, for a terminal; `-` if there is none.
+pub(crate) fn text(value: &Value, key: &str) -> String {
+    printable(&match &value[key] {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         Value::Array(items) => items
@@ -17,12 +18,17 @@ fn text(value: &Value, key: &str) -> String {
             .collect::<Vec<_>>()
             .join(", "),
         other => other.to_string(),
-    }
+    })
 }
 
-/// A text from a file of others, for a terminal: control characters, which could move the cursor or hide text, are replaced.
+/// A text of others, for a terminal: control characters, which could move the cursor or hide text, are replaced.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+}
+
+/// As [`printable`], for a text of several lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// A table with these titles.
@@ -222,4 +228,25 @@ pub(crate) fn explain(response: &Value, json: bool) -> Result<()> {
         }
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_answers_does_not_control_the_terminal() {
+        let answer = json!({
+            "text": "cph-1\u{1b}[2J\u{7}", "list": ["a\u{9b}1m", {"b": "\u{7f}\u{9d}"}], "object": {"c": "\u{85}"},
+            "number": 7, "nothing": null,
+        });
+        for key in ["text", "list", "object"] {
+            let text = text(&answer, key);
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        assert_eq!(text(&answer, "text"), "cph-1\u{fffd}[2J\u{fffd}");
+        assert_eq!(["number", "nothing"].map(|key| text(&answer, key)), ["7", "-"]);
+    }
 }

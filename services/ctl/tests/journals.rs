@@ -218,6 +218,17 @@ fn an_unreadable_line_is_told_with_its_place_and_ends_nothing() {
     assert!(empty.contains("empty has no journal"), "{empty}");
 }
 
+#[test]
+fn a_line_of_another_node_does_not_control_the_terminal_when_it_is_told_to_be_unreadable() {
+    let folder = Folder::new();
+    let line = r#"{"time":"2026-11-29T08:00:00.000Z","node":"cph-1","at":"seat","outcome":"\u001b[2J\nx:1: \u009b1m"}"#;
+    folder.write("one.jsonl", line);
+    let error = folder.fail(1, "audit one.jsonl");
+    assert!(error.contains("one.jsonl:1: this line cannot be read: unknown variant"), "{error}");
+    let text = error.strip_suffix('\n').unwrap();
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
+
 fn documents(folder: &Folder) -> String {
     folder.build_bundle(1, "old.note");
     folder.build_floor("floor.note");

@@ -57,6 +57,21 @@ fn a_floor_is_built_without_vocabulary_and_checked_with_a_bundle() {
     assert!(error.contains("other.note:") && error.contains("another rule has this @id already"), "{error}");
 }
 
+/// Cedar has escapes for characters that a signed text must not contain.
+#[test]
+fn the_sentence_of_a_rule_does_not_control_the_terminal() {
+    let folder = Folder::new();
+    folder.change("ku.dk.cedar", "@why(\"{node} is", r#"@why("\u{1b}[2J\u{9b}1m{node} is"#);
+    folder.build_bundle(1, "ku.dk.note");
+    folder.build_floor("floor.note");
+    folder.build_directory("nordunet.note");
+    let explained = "policy explain ku.dk.note --floor floor.note --directory nordunet.note --action home";
+    for line in ["policy show ku.dk.note", explained] {
+        let text = folder.run(line);
+        assert!(text.contains("[2J") && !text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+}
+
 #[test]
 fn mistakes_are_told_with_file_and_line() {
     let folder = Folder::new();

@@ -144,7 +144,9 @@ impl JournalLine {
             JournalEvent::Entry(entry) if text.len() > MAX_LINE_BYTES => {
                 let mut shorter = entry.clone();
                 if let Some(placement) = &mut shorter.placement {
-                    placement.candidates_left_out += std::mem::take(&mut placement.candidates).len();
+                    // A line of another writer may state any number.
+                    let candidates = std::mem::take(&mut placement.candidates).len();
+                    placement.candidates_left_out = placement.candidates_left_out.saturating_add(candidates);
                     placement.answers.clear();
                 }
                 self.written(Some(&shorter))

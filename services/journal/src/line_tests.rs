@@ -154,6 +154,22 @@ fn a_join_among_very_many_nodes_stays_one_line_of_bounded_length() {
     assert_eq!(entry.placement.unwrap().candidates_left_out, 66);
 }
 
+/// Written anew, a candidate has fields that the line of another writer left out.
+#[test]
+fn a_line_of_another_writer_that_counts_all_its_candidates_is_shortened() {
+    let candidate = r#"{"node":"n","participants":0,"capacity":0,"cpu_permille":0}"#;
+    let candidates = vec![candidate; 1_000].join(",");
+    let text = format!(
+        r#"{{"time":"2026-11-29T08:00:00.000Z","node":"cph-1","at":"placement","outcome":"allowed","reason":"home",
+        "placement":{{"participant":{{}},"candidates_left_out":{},"candidates":[{candidates}]}}}}"#,
+        usize::MAX
+    );
+    let shorter = JournalLine::parse(&text).unwrap().to_text();
+    assert!(shorter.len() < MAX_LINE_BYTES, "{}", shorter.len());
+    let JournalEvent::Entry(entry) = JournalLine::parse(&shorter).unwrap().event else { panic!("a gap") };
+    assert_eq!(entry.placement.unwrap().candidates_left_out, usize::MAX);
+}
+
 #[test]
 fn gaps_add_up() {
     let first = JournalGap::one(MissingReason::Queue, 5);

@@ -61,6 +61,17 @@ impl HttpBody for FirstMessageLimit {
     }
 }
 
+/// Entry point for the fuzz target: what begins a stream is refused by the length that it states, however it is divided.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(stream: &[u8], most: u32) {
+    let stated = stream.first_chunk::<HEADER>().map(|[_, length @ ..]| u32::from_be_bytes(*length));
+    for part in 1..=2 * HEADER {
+        let mut limit = FirstMessageLimit::new(Body::empty(), most);
+        let refused = stream.chunks(part).any(|data| limit.check(data).is_err());
+        assert_eq!(refused, stated.is_some_and(|length| length > most));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

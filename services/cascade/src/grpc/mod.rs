@@ -12,3 +12,8 @@ pub(crate) mod open_connections;
 mod proof;
 mod session_codec;
 pub(crate) mod sessions;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use session_codec::fuzz as fuzz_session_message;
+#[cfg(feature = "fuzzing")]
+pub(crate) use sessions::fuzz as fuzz_session_start;

@@ -64,6 +64,40 @@ fn decode(message: &Bytes) -> Result<SessionMessage, Status> {
     SessionMessage::decode(&message[..]).map_err(|error| Status::internal(error.to_string()))
 }
 
+/// Entry point for the fuzz target: a message that is read has few entries, and is read as it is written.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) -> Option<SessionMessage> {
+    let message = decode(&Bytes::copy_from_slice(bytes)).ok()?;
+    assert!(entries(&message) <= MAX_FIELDS);
+    // As bytes: a level that is no number equals nothing.
+    let written = message.encode_to_vec();
+    let again = decode(&written.clone().into()).ok().map(|again| again.encode_to_vec());
+    assert_eq!(again, Some(written));
+    Some(message)
+}
+
+/// The length of the message's list.
+#[cfg(feature = "fuzzing")]
+fn entries(message: &SessionMessage) -> usize {
+    use systir_proto::cluster::v1::room_message::Body as RoomBody;
+    use systir_proto::cluster::v1::session_message::Body;
+    match &message.body {
+        Some(Body::RoomRefused(refused)) => refused.rules.len(),
+        Some(Body::Documents(list)) => list.documents.len(),
+        Some(Body::Room(room)) => match &room.body {
+            Some(RoomBody::StateUpdate(update)) => update.updates.len(),
+            Some(RoomBody::Speakers(speakers)) => speakers.speakers.len(),
+            Some(RoomBody::Links(links)) => links.links.len(),
+            Some(RoomBody::Qualities(qualities)) => qualities.qualities.len(),
+            Some(RoomBody::Assignment(assignment)) => assignment.spill.len(),
+            Some(RoomBody::ReliableData(data)) => data.destination_identities.len(),
+            Some(RoomBody::LossyData(data)) => data.destination_identities.len(),
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
 /// Counts the fields of an encoded message down to the lists of room messages; no list is deeper.
 fn has_few_fields(message: &[u8]) -> Result<bool, Malformed> {
     let mut count = 0;

@@ -72,3 +72,9 @@ impl<C: Cluster> StreamingService<SessionMessage> for Sessions<C> {
         Box::pin(async move { service.session(request).await })
     }
 }
+
+/// Entry point for the fuzz target: what a peer sends first.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(stream: &[u8]) {
+    super::first_message::fuzz(stream, MAX_HELLO);
+}

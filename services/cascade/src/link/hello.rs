@@ -40,3 +40,14 @@ pub(super) fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
     let connections = connections.ok_or_else(|| Status::invalid_argument("a link has 1 to 8 connections"))?;
     Ok((id, connections))
 }
+
+/// Entry point for the fuzz target: this node answers what it accepts with a Hello that is accepted too.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(peer: &Hello) {
+    if let Ok((id, connections)) = check(peer)
+        && let Ok(me) = "spiffe://nordu.net/relay/cph-1".parse()
+    {
+        assert!((1..=8).contains(&connections));
+        assert_eq!(check(&hello(&me, id, connections)).ok(), Some((id, connections)));
+    }
+}

@@ -16,3 +16,6 @@ mod session_queue;
 pub(crate) mod state_pace;
 pub(crate) mod table;
 mod text_limits;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use hello::fuzz as fuzz_hello;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use systir_policy_proof::{FloorComparison, FloorExcess, Language, Prover};
 
 use crate::policy::engine::model;
+use crate::tables::printable_lines;
 
 /// Arguments of `systirctl policy compat`.
 #[derive(Debug, Args)]
@@ -66,5 +67,5 @@ fn as_text(found: &FloorComparison) -> String {
     }
     let does = if found.is_compatible() { "keeps" } else { "does not keep" };
     out.push_str(&format!("the {} {does} to the {} ({})", found.policy, found.floor, found.solver));
-    out
+    printable_lines(&out)
 }

@@ -10,6 +10,7 @@ use systir_policy_proof::{Counterexample, Language, PolicyDiff, Prover};
 
 use crate::document_file::DocumentFile;
 use crate::policy::engine::models_of_both;
+use crate::tables::printable_lines;
 
 /// Arguments of `systirctl policy diff`.
 #[derive(Debug, Args)]
@@ -99,5 +100,5 @@ pub(crate) fn as_text(diff: &PolicyDiff) -> String {
         out.push_str(&format!("same: {}\n", same.join(", ")));
     }
     out.push_str(if diff.is_looser() { "the new policy is looser" } else { "the new policy is not looser" });
-    out
+    printable_lines(&out)
 }

@@ -12,7 +12,7 @@ use systir_policy_proof::decide;
 
 use crate::dates;
 use crate::policy::engine::EngineFiles;
-use crate::tables::{fit_width, table};
+use crate::tables::{fit_width, printable, table};
 
 /// Arguments of `systirctl policy explain`.
 #[derive(Debug, Args)]
@@ -102,14 +102,14 @@ fn as_table(rows: &[(Action, String, Decision)]) -> String {
         let (word, color) = if decision.allowed { ("allow", Color::Green) } else { ("deny", Color::Red) };
         table.add_row(vec![
             Cell::new(action),
-            Cell::new(subject).add_attribute(Attribute::Bold),
+            Cell::new(printable(subject)).add_attribute(Attribute::Bold),
             Cell::new(word).fg(color),
             Cell::new(if decision.rules.is_empty() {
                 decision.reason.as_str().to_owned()
             } else {
-                rules(decision)
+                printable(&rules(decision))
             }),
-            Cell::new(&decision.why),
+            Cell::new(printable(&decision.why)),
         ]);
     }
     fit_width(&mut table, &["rules", "why"], &titles);

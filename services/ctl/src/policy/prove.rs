@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use systir_policy_proof::{Language, ProofReport, Prover};
 
 use crate::policy::engine::model;
+use crate::tables::printable_lines;
 
 /// Most solvers that run at once.
 const MAX_SOLVERS: usize = 8;
@@ -157,5 +158,5 @@ fn as_text(reports: &[ProofReport], took: Duration) -> String {
     let questions: u64 = reports.iter().map(|report| report.asked).sum();
     let solver = reports.first().map(|report| report.solver.to_string()).unwrap_or_default();
     out.push_str(&format!("{solver}: {questions} questions, {:.2} s", took.as_secs_f64()));
-    out
+    printable_lines(&out)
 }

@@ -194,7 +194,7 @@ impl WhatIf {
             count("not-replayed"),
         ));
         for note in &self.notes {
-            out.push_str(&format!("\nnote: {note}"));
+            out.push_str(&format!("\nnote: {}", printable(note)));
         }
         out
     }
@@ -219,7 +219,34 @@ fn row(changed: &ChangedDecision) -> Vec<Cell> {
         Cell::new(or_none(entry.about.as_ref().map(ToString::to_string))),
         Cell::new(or_none(entry.room.as_deref().map(short_tag))),
         Cell::new(format!("{} ({})", entry.outcome.as_str(), printable(&entry.reason))),
-        Cell::new(would_be).fg(color),
-        Cell::new(format!("{}{rules}", because.why)),
+        Cell::new(printable(&would_be)).fg(color),
+        Cell::new(printable(&format!("{}{rules}", because.why))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use systir_journal::{DecidedAt, JournalOutcome};
+    use systir_reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_a_journal_names_does_not_control_the_terminal() {
+        let name = "sto-1\u{1b}[2J";
+        for change in ["elsewhere", "let-in"] {
+            let because =
+                Because { reason: Reason::Allowed, rules: vec![name.to_owned()], why: name.to_owned() };
+            let cells = row(&ChangedDecision {
+                time_ms: 0,
+                node: name.to_owned(),
+                entry: JournalEntry::new(DecidedAt::Seat, JournalOutcome::Allowed, name).into(),
+                change,
+                there: Some(name.to_owned()),
+                because,
+            });
+            let texts: Vec<String> = cells.iter().map(Cell::content).collect();
+            assert!(!texts.concat().contains(char::is_control), "{texts:?}");
+        }
+    }
 }

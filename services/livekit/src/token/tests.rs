@@ -290,6 +290,11 @@ fn no_bad_token_is_accepted() {
         ("no join", hs256(&with("/video/roomJoin", json!(false))), E::NoJoin),
         ("no grants", hs256(&without("video")), E::NoJoin),
         ("only admin", hs256(&with("/video", json!({"roomAdmin": true, "room": "seminar"}))), E::NoJoin),
+        (
+            "grants a list",
+            hs256(&with("/video", json!([false, false, false, false, true, "seminar"]))),
+            E::Malformed,
+        ),
         ("join a text", hs256(&with("/video/roomJoin", json!("true"))), E::Malformed),
         ("no identity", hs256(&without("sub")), E::NoIdentity),
         ("empty identity", hs256(&with("/sub", json!(""))), E::NoIdentity),

@@ -4,8 +4,10 @@
 //!
 //! Some bodies also assert properties of the result.
 
+pub mod claims;
 pub mod client;
 pub mod documents;
+pub mod grants;
 pub mod link;
 pub mod media;
 pub mod mutate;
@@ -66,4 +68,5 @@ pub const TARGETS: &[Target] = &[
     ("trust_roots", link::trust_roots),
     ("room_tag", link::room_tag),
     ("profile", operator::profile),
+    ("grant_offers", grants::offers),
 ];

@@ -5,6 +5,7 @@ use prost::Message;
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_room_tag::test_keys;
+use systir_rtp::extension_table;
 
 use super::{Seed, piece};
 
@@ -77,7 +78,29 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         version: document.version,
     };
     let documents = wire::DocumentList { documents: vec![document] };
+    let hello = session(Session::Hello(wire::Hello {
+        version: systir_proto::LINK_VERSION,
+        extension_table: extension_table::VERSION,
+        link_id: vec![1; 16].into(),
+        node: "spiffe://nordu.net/relay/sto-1".to_owned(),
+        connections: 2,
+    }));
+    let header =
+        [&[0], u32::try_from(hello.len()).expect("a short message").to_be_bytes().as_slice()].concat();
+    let of_room = |body| session(Session::Room(wire::RoomMessage { room: room(), body: Some(body) }));
+    let links = ["cph-1", "sto-1"].map(|node| wire::RoomLink { node: node.to_owned(), open: true });
+    let level = |level| wire::Speaker { level, ..Default::default() };
+    let data = wire::LossyData {
+        destination_identities: vec!["ada".to_owned(), "bo".to_owned()],
+        ..Default::default()
+    };
     vec![
+        ("first", [header, hello.clone()].concat()),
+        ("hello-accepted", hello),
+        ("links", of_room(Body::Links(wire::RoomLinks { links: links.into() }))),
+        ("speakers", of_room(Body::Speakers(wire::Speakers { speakers: vec![level(0.5), level(f32::NAN)] }))),
+        ("assignment", of_room(Body::Assignment(told()))),
+        ("lossy-data", of_room(Body::LossyData(data))),
         ("open-room", session(Session::OpenRoom(open))),
         ("documents", documents.encode_to_vec()),
         ("session-documents", session(Session::Documents(documents))),

@@ -44,6 +44,60 @@ fn proxy_headers() -> Vec<Seed> {
     )
 }
 
+/// Claims, after what the institution asks of its tokens; and a token.
+fn tokens() -> Vec<Seed> {
+    let plain =
+        br#"{"iss":"devkey","sub":"ada","exp":1800003600,"video":{"roomJoin":true,"room":"seminar"}}"#;
+    let all = br#"{"iss":"devkey","sub":"ada","nbf":1800000000,"exp":1800086400,"name":"Ada","kind":"standard","metadata":"{}",
+        "attributes":{"a":"b"},"sha256":"","sip":{"admin":true},"video":{"roomJoin":true,"room":"seminar","roomAdmin":true,
+        "canPublish":true,"canSubscribe":true,"canPublishData":false,"canPublishSources":["camera","SCREEN_SHARE","x"],
+        "canUpdateOwnMetadata":true,"hidden":true,"recorder":true,"agent":true}}"#;
+    let guest = br#"{"iss":"devkey","sub":"guest-1","exp":1800000600,"aud":"systir","attributes":{"systir.guest":"true"},
+        "video":{"roomJoin":true,"room":"seminar","canPublish":false}}"#;
+    let short =
+        br#"{"iss":"devkey","sub":"ada","nbf":1799999999.5,"exp":1800003600.25,"aud":["another","systir"],
+        "attributes":{"a":null},"video":{"roomJoin":true,"room":"seminar","hidden":null,"canPublish":null}}"#;
+    let claims = |choices: u8, claims: &[u8]| [&[choices], claims].concat();
+    texts(
+        "token",
+        &[
+            ("joins", systir_fuzz::claims::signed(plain).as_bytes()),
+            ("claims", &claims(0, plain)),
+            ("claims-all", &claims(0, all)),
+            ("claims-guest", &claims(1, guest)),
+            ("claims-short", &claims(3, short)),
+            // A guest who may publish a camera only; times, and an attribute that is null.
+            ("changes", &claims(4, b"\x0b\x04\x04true\x13\x06\x01x\x10\x02\x09\x08\x00\x00")),
+            ("changed-times", &claims(7, b"\x03\x0b\x7f\xff\x02\x0a\x80\x64\x0b\x01")),
+        ],
+    )
+}
+
+/// Steps of a node that is offered grants: the nodes are cph-2, which is itself, cph-1, osl-1, and one that is not approved.
+fn grant_offers() -> Vec<Seed> {
+    const ALL: u8 = 0xff;
+    let first = [5, 5, 1, 0, 0, 0b10, ALL, 0x80, 0].as_slice();
+    let gone = |node: u8| [8, node];
+    // After cph-1.
+    let takeover = [5, 6, 2, 2, 0, 0b1001_0010, ALL, 0x80, 0].as_slice();
+    let (own, leads) = ([4, 0].as_slice(), [2, 0].as_slice());
+    // After cph-2, from osl-1 itself, two epochs later.
+    let back = [5, 6, 2, 3, 0, 0b1000_0010, ALL, 0x80, 0].as_slice();
+    let deny = [1, 1].as_slice();
+    let other_room = [5, 6, 2, 0, 0, 0b10, ALL, 0x80, 0].as_slice();
+    let ours = [first, &gone(1), takeover, &gone(2), own].concat();
+    texts(
+        "grant_offers",
+        &[
+            ("first", first),
+            ("takeover", &[first, &gone(1), takeover].concat()),
+            ("own", &ours),
+            ("back", &[ours.as_slice(), leads, back].concat()),
+            ("denied", &[first, deny, other_room].concat()),
+        ],
+    )
+}
+
 fn descriptions() -> Vec<Seed> {
     const CAPTURED: &str = "services/livekit/golden/captured";
     let of = |target, suffix: &str| {
@@ -73,6 +127,8 @@ pub(super) fn all() -> Vec<Seed> {
     let range = VersionRange::new(0, 3).expect("a range");
     [
         proxy_headers(),
+        tokens(),
+        grant_offers(),
         descriptions(),
         copies(
             "profile",
