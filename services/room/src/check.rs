@@ -10,10 +10,10 @@ const MAX_NAME: usize = 512;
 /// Largest join number. It leaves room to count further, whatever a node sends.
 const MAX_EPOCH: u64 = 1 << 56;
 
-/// Is a record of another node within the limits, and so its body, before anything of it is decoded?
-pub(crate) fn check_foreign(record: &ParticipantRecord) -> Result<(), MergeError> {
-    check(record)?;
+/// Is the body of a record of another node within the limits, so that it may be decoded?
+pub(crate) fn check_body(record: &ParticipantRecord) -> Result<(), MergeError> {
     match &record.state {
+        RecordState::Live(body) if body.len() > MAX_BODY => Err(MergeError::TooLarge { bytes: body.len() }),
         RecordState::Live(body) => check_entries(body),
         RecordState::Removed | RecordState::Refused => Ok(()),
     }

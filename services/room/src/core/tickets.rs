@@ -9,7 +9,7 @@ use systir_policy::{Action, DecidedAction};
 use systir_reason::Refusal;
 
 use super::RoomCore;
-use crate::check::check_foreign;
+use crate::check::check_body;
 use crate::owned_records::Presence;
 use crate::ticket::{SignedTicket, TicketProblem, check_info, check_place};
 use crate::{ParticipantRecord, RecordState, Sid, Update};
@@ -37,8 +37,8 @@ impl RoomCore {
     }
 
     fn is_valid_record(&mut self, node: &str, record: &ParticipantRecord) -> bool {
-        // Before a signature is verified and the body is decoded.
-        if let Err(error) = check_foreign(record) {
+        // Before it is decoded.
+        if let Err(error) = check_body(record) {
             self.write_refused(node, &error);
             return false;
         }
