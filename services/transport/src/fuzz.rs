@@ -296,7 +296,8 @@ pub fn dtls<'a>(
                     DtlsOutput::Packet(packet) => to_peer.push(packet),
                     DtlsOutput::Connected(..) => assert_eq!(announced, of_peer.fingerprint()),
                     DtlsOutput::Data(data) => {
-                        assert!(sent.contains(&data.as_slice()), "data that nobody sent")
+                        assert!(sent.contains(&data.as_slice()), "data that nobody sent");
+                        received += 1;
                     }
                     DtlsOutput::Closed => {}
                 })
