@@ -100,7 +100,7 @@ impl GatewayClient {
         Ok(Answer { url, status, body })
     }
 
-    /// Reads the body of an answer, if it is not too long: whatever answers may send without end.
+    /// Reads the body of an answer, if it is not too long: the server that answers may be no gateway.
     async fn body(&self, mut response: Response) -> Result<String> {
         let mut body = Vec::new();
         while let Some(part) =
@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(longest.get(&["systir", "v1", "rooms"]).await.unwrap(), 7);
         let longer = gateway_with_answer(MAX_ANSWER_BYTES + 1);
         let error = longer.get(&["systir", "v1", "rooms"]).await.unwrap_err().to_string();
-        let told = format!("{} answered with more than {MAX_ANSWER_BYTES} bytes", longer.url);
-        assert!(error.starts_with(&told), "{error}");
+        let expected = format!("{} answered with more than {MAX_ANSWER_BYTES} bytes", longer.url);
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]

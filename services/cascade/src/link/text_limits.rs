@@ -11,7 +11,7 @@ use crate::event::RoomBody;
 const MAX_KEY_BYTES: usize = 1024;
 /// Bytes of a track sid, at most: clients are shown none that is longer.
 const MAX_SID_BYTES: usize = 64;
-/// Bytes of what a node tells of an assignment, at most: the grant, and the nodes that carry the room.
+/// Bytes of an assignment message, at most: the grant, and the nodes that carry the room.
 const MAX_ASSIGNMENT_BYTES: usize = MAX_NOTE_BYTES + (64 << 10);
 /// Bytes of a sentence or the id of a rule, at most.
 const MAX_REASON_BYTES: usize = 4096;
@@ -39,7 +39,7 @@ pub(super) fn is_short(body: &RoomBody) -> bool {
         RoomBody::Subscribe(wanted) => is_layer(&wanted.track_sid, wanted.layer),
         RoomBody::Unsubscribe(wanted) => wanted.track_sid.len() <= MAX_SID_BYTES,
         RoomBody::KeyFrame(wanted) => wanted.track_sid.len() <= MAX_SID_BYTES,
-        RoomBody::Assignment(told) => told.encoded_len() <= MAX_ASSIGNMENT_BYTES,
+        RoomBody::Assignment(assignment) => assignment.encoded_len() <= MAX_ASSIGNMENT_BYTES,
         _ => true,
     }
 }
@@ -79,16 +79,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_tells_of_an_assignment_is_as_long_as_a_grant_may_be() {
-        let told = |grant: usize, node: usize| {
+    fn an_assignment_is_as_long_as_a_grant_may_be() {
+        let assignment = |grant: usize, node: usize| {
             let carrying = CarryingNode { node: "x".repeat(node), since_ms: u64::MAX };
             let spill = vec![carrying; 64];
             let created_ms = u64::MAX;
             RoomBody::Assignment(RoomAssignment { grant: "x".repeat(grant), spill, created_ms })
         };
-        assert!(is_short(&told(MAX_NOTE_BYTES, 255)));
-        assert!(!is_short(&told(2 * MAX_NOTE_BYTES, 255)));
-        assert!(!is_short(&told(0, 1 << 20)));
+        assert!(is_short(&assignment(MAX_NOTE_BYTES, 255)));
+        assert!(!is_short(&assignment(2 * MAX_NOTE_BYTES, 255)));
+        assert!(!is_short(&assignment(0, 1 << 20)));
         let open = |grant: usize| OpenRoom { grant: "x".repeat(grant), ..OpenRoom::default() };
         assert!(has_short_grant(&open(MAX_NOTE_BYTES)) && !has_short_grant(&open(MAX_NOTE_BYTES + 1)));
     }
