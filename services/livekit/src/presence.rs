@@ -39,8 +39,7 @@ impl Session {
                 }
             }
             RoomEvent::Subscription { track_sids, subscribe } => {
-                let sids: Vec<&str> = track_sids.iter().map(String::as_str).collect();
-                self.request_subscriptions(&sids, subscribe);
+                self.request_subscriptions(&track_sids, subscribe);
             }
             RoomEvent::Metadata { name, metadata, attributes } => {
                 self.apply_metadata(name, metadata, attributes);

@@ -76,19 +76,23 @@ impl Session {
 
     pub(super) fn update_subscription(&mut self, request: &proto::UpdateSubscription) {
         let nested = request.participant_tracks.iter().flat_map(|one| &one.track_sids);
-        let sids = distinct(request.track_sids.iter().chain(nested));
-        self.request_subscriptions(&sids, request.subscribe);
+        self.request_subscriptions(request.track_sids.iter().chain(nested), request.subscribe);
     }
 
     /// Handles a request of the client or the server API for tracks: for each one with one of these sids.
-    pub(super) fn request_subscriptions(&mut self, sids: &[&str], subscribe: bool) {
+    pub(super) fn request_subscriptions<'a>(
+        &mut self,
+        sids: impl IntoIterator<Item = &'a String>,
+        subscribe: bool,
+    ) {
+        let sids = distinct(sids);
         // A client sees a track as soon as it is published, and can receive it a moment later.
-        let announced = self.announced_with(sids);
+        let announced = self.announced_with(&sids);
         let mut answered = 0;
         for sid in sids {
             let visible = self.visible_with(sid);
             let early = announced.range(VisibleTrackId::new(sid, "")..);
-            let early = early.take_while(|id| *id.track_sid == **sid).filter(|id| !visible.contains(id));
+            let early = early.take_while(|id| *id.track_sid == *sid).filter(|id| !visible.contains(id));
             let mut found = !visible.is_empty();
             for id in early {
                 if self.early_requests.len() < self.config.limits.subscriptions {
