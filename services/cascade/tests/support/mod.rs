@@ -464,7 +464,7 @@ impl Node {
 }
 
 /// Waits until counters, which are published now and then, are as they should be.
-pub async fn until(is: impl Fn() -> bool) {
+pub async fn until(mut is: impl FnMut() -> bool) {
     let reached = async {
         while !is() {
             tokio::time::sleep(Duration::from_millis(10)).await;
