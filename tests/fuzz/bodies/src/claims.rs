@@ -230,17 +230,22 @@ fn check_passed_on(grants: &Grants) {
 mod tests {
     use super::*;
 
-    /// Else the mutations of the corpus would be refused at once.
+    /// Else the mutations of the corpus would be refused at once. What fuzzing found may be refused: it is named by its SHA-1.
     #[test]
     fn the_corpus_begins_with_claims_that_are_accepted() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/token");
         let mut accepted = 0;
         for file in std::fs::read_dir(folder).expect("a folder") {
-            let bytes = std::fs::read(file.expect("a file").path()).expect("bytes");
+            let file = file.expect("a file");
+            let bytes = std::fs::read(file.path()).expect("bytes");
+            let is_found = file.file_name().len() == 40;
             if let Some((choices, claims)) = bytes.split_first()
                 && CHOICES.contains(choices)
+                && !is_found
             {
-                verify_join(&ring(*choices), &signed(&claims_of(*choices, claims)), now()).expect("a token");
+                let token = signed(&claims_of(*choices, claims));
+                let joins = verify_join(&ring(*choices), &token, now());
+                assert!(joins.is_ok(), "{}: {joins:?}", file.path().display());
                 accepted += 1;
             }
         }
