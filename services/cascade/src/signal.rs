@@ -85,7 +85,8 @@ impl SignalSender {
         tokio::time::timeout(SEND_TIMEOUT, space).await.map_err(|_| SignalError::Full)
     }
 
-    /// Ends the stream with a reason.
+    /// Ends the stream with a reason. The other node reads it if the receiving half is kept until that node has ended the
+    /// stream, too.
     pub fn end(mut self, reason: SignalEndReason, detail: impl Into<String>) {
         // If the message does not fit, dropping the sender ends the stream without a reason.
         let _ = self.send_body(Body::End(SignalEnd { reason: reason.into(), detail: detail.into() }));
@@ -153,6 +154,13 @@ impl SignalReceiver {
     pub(crate) fn new(stream: Streaming<SignalMessage>, heartbeat: Option<Arc<Heartbeat>>) -> Self {
         let tickets = AttemptLimiter::new(TICKETS, TICKET_INTERVAL, 1);
         Self { stream, next: 1, ended: false, heartbeat, tickets }
+    }
+
+    /// Waits until the other node has ended the stream, too. What it still sends is dropped.
+    pub async fn until_ended(&mut self) {
+        while !self.ended {
+            self.recv().await;
+        }
     }
 
     /// The next message. After `End` or `Lost` it always returns `Lost`. Cancel-safe.

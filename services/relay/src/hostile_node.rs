@@ -153,20 +153,24 @@ impl HostileNode {
         answer
     }
 
-    /// Reads the signalling of all participants that gateways gave it, until it has ended. Returns what came.
-    pub(super) async fn signalling_until_its_end(&self) -> Vec<SignalEvent> {
+    /// Reads the signalling of all participants that gateways gave it, until it has ended. Returns what came, and how
+    /// each ended.
+    pub(super) async fn signalling_until_its_end(&self) -> (Vec<SignalEvent>, Vec<SignalEvent>) {
         let streams = std::mem::take(&mut *self.script.streams.lock().unwrap());
-        let mut seen = Vec::new();
+        let (mut seen, mut ends) = (Vec::new(), Vec::new());
         for mut stream in streams {
             loop {
                 let next = tokio::time::timeout(TIMEOUT, stream.rx.recv()).await;
                 match next.expect("the gateway ends the signalling") {
-                    SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
+                    end @ (SignalEvent::End { .. } | SignalEvent::Lost(_)) => {
+                        ends.push(end);
+                        break;
+                    }
                     more => seen.push(more),
                 }
             }
         }
-        seen
+        (seen, ends)
     }
 
     /// The calls that honest nodes made to it.

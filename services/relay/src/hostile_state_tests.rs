@@ -1,8 +1,8 @@
 //! A hostile spill node on the open link of a room that it carries: what it writes of participants, and what it gets when
 //! it lost its role.
 
-use systir_cascade::{LinkEvent, RoomBody};
-use systir_proto::cluster::v1::GrantPurpose as Purpose;
+use systir_cascade::{LinkEvent, RoomBody, SignalEvent};
+use systir_proto::cluster::v1::{GrantPurpose as Purpose, SignalEndReason};
 use systir_room::{ParticipantRecord, ParticipantVersion, RecordState, SignedTicket, Update};
 use systir_room_tag::test_keys;
 
@@ -207,6 +207,21 @@ async fn a_participant_that_left_is_not_shown_again_with_its_real_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_media_node_is_told_that_the_client_left_its_gateway() {
+    let cluster = TestCluster::new();
+    let mut room = HostileSpill::new(&cluster).await;
+    let clients = std::mem::take(&mut room.pipes).len();
+    let (_, ends) = room.hostile.signalling_until_its_end().await;
+    let left = SignalEvent::End {
+        reason: SignalEndReason::ClientGone,
+        detail: "the client's WebSocket closed".to_owned(),
+    };
+    assert_eq!(ends, vec![left; clients]);
+    assert!(clients > 0);
+    room.home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_spill_node_that_lost_its_role_gets_and_gives_nothing_more() {
     let cluster = TestCluster::new();
     let mut room = HostileSpill::new(&cluster).await;
@@ -233,7 +248,7 @@ async fn a_spill_node_that_lost_its_role_gets_and_gives_nothing_more() {
         });
         let _ = pipe.to_media.send(Box::new(SignalRequest { message: Some(more) })).await;
     }
-    let sent = room.hostile.signalling_until_its_end().await;
+    let (sent, _) = room.hostile.signalling_until_its_end().await;
     assert_eq!(sent, [], "signalling to a node that policy denies");
     // It asks again, with the grant of before.
     let held = room.held.clone();

@@ -2,6 +2,7 @@
 //! on the media node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -13,6 +14,9 @@ use tokio::sync::mpsc;
 
 /// Queue length of one participant's messages, per direction.
 pub(crate) const QUEUE: usize = 256;
+
+/// How long the other node may take to end a stream that this node has ended.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How relayed signalling ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,12 @@ pub(crate) async fn run<Out, In>(
         () = closed => EndedBy::Local,
     };
     match ended {
-        EndedBy::Local => tx.end(local.reason, local.text),
+        EndedBy::Local => {
+            drop((outgoing, incoming));
+            tx.end(local.reason, local.text);
+            // To drop the stream now would reset it, and the other node would not read why it ended.
+            let _ = tokio::time::timeout(END_TIMEOUT, rx.until_ended()).await;
+        }
         EndedBy::Remote => {}
         EndedBy::LinkLoss => {
             if let Some(last) = local.on_lost {
