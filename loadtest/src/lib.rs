@@ -19,9 +19,11 @@ pub mod sdp;
 mod session;
 mod signal;
 mod stats;
+mod track_counts;
 mod transport;
 
 pub use config::Config;
 pub use report::{ReasonCount, Report};
 pub use run::{Progress, run, run_with};
 pub use signal::JoinError;
+pub use track_counts::TrackCounts;

@@ -107,17 +107,20 @@ impl Bar {
                 }
             }
             Progress::Measuring(Some(length)) => {
-                bar.set_style(style("{msg:9} {bar:40} {pos}/{len} s"));
+                bar.set_style(style("{msg:9} {bar:40} {pos}/{len} s{prefix}"));
                 bar.set_length(whole_seconds(length));
                 bar.set_position(0);
                 bar.set_message("measuring");
             }
             Progress::Measuring(None) => {
-                bar.set_style(style("{msg:9} {spinner} {pos} s, Ctrl-C to end"));
+                bar.set_style(style("{msg:9} {spinner} {pos} s{prefix}, Ctrl-C to end"));
                 bar.set_position(0);
                 bar.set_message("measuring");
             }
-            Progress::Measured(elapsed) => bar.set_position(whole_seconds(elapsed)),
+            Progress::Measured { elapsed, tracks } => {
+                bar.set_position(whole_seconds(elapsed));
+                bar.set_prefix(format!(", {} of {} tracks", tracks.received, tracks.expected));
+            }
             Progress::Leaving => bar.set_message("leaving"),
         }
     }

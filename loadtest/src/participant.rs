@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use livekit_token::{AccessToken, VideoGrants};
 use str0m::Rtc;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::Connector;
 
 use crate::config::Config;
@@ -18,9 +19,12 @@ use crate::publisher::Publisher;
 use crate::session::{ServerLeave, Session};
 use crate::signal::{JoinError, Signal};
 use crate::stats::Stats;
+use crate::track_counts::{TrackCounts, TrackTotals};
 
 /// Time limit for signalling and media together.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
+/// How often progress is shown.
+pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Failed rejoins in a row after which a participant gives up.
 const MAX_REJOINS: u32 = 12;
 
@@ -70,6 +74,10 @@ pub(crate) struct Participant {
     pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) outcome: Outcome,
     pub(crate) counted: bool,
+    /// Of all participants.
+    pub(crate) totals: Arc<TrackTotals>,
+    /// This participant's part of the totals.
+    pub(crate) shown: TrackCounts,
 }
 
 /// How a session ended.
@@ -134,6 +142,17 @@ impl Participant {
         self.outcome
     }
 
+    /// Adds what arrived since measuring began to the totals.
+    fn show_tracks(&mut self, session: &Session) {
+        let published = session.expected_tracks();
+        let now = TrackCounts {
+            expected: published.len(),
+            received: self.outcome.stats.tracks_received(&published),
+            video_received: session.playback.video_tracks_received(),
+        };
+        self.totals.update(std::mem::replace(&mut self.shown, now), now);
+    }
+
     /// Takes the results, at the first call only.
     async fn take_results(&mut self, session: Option<&Session>) {
         if std::mem::replace(&mut self.counted, true) {
@@ -177,6 +196,8 @@ impl Participant {
             Err(error) => return Ended::NotJoined(error),
         };
         let mut connected = None;
+        let mut show_tracks = tokio::time::interval(PROGRESS_INTERVAL);
+        show_tracks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
             if session.joining() {
                 if started.elapsed() > JOIN_LIMIT {
@@ -209,6 +230,10 @@ impl Participant {
                         Phase::Counted => self.take_results(Some(&session)).await,
                         Phase::Leave => break Ended::Done,
                     }
+                    Ok(())
+                }
+                _ = show_tracks.tick(), if *self.phase.borrow() == Phase::Measuring => {
+                    self.show_tracks(&session);
                     Ok(())
                 }
                 message = session.signal.next() => match message {

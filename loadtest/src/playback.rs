@@ -119,6 +119,12 @@ impl Playback {
         })
     }
 
+    /// Video tracks of which a frame could be decoded.
+    pub(crate) fn video_tracks_received(&self) -> usize {
+        let decoded = |track: &&Track| matches!(track, Track::Video(_, video) if video.decoded > 0);
+        self.tracks.values().filter(decoded).count()
+    }
+
     /// Counters until now. A track that is not in `published` any more counts only until its last
     /// packet.
     pub(crate) fn stats(&self, now: Instant, now_us: u64, published: &HashSet<String>) -> PlaybackStats {

@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, tls};
-use crate::participant::{Notice, Outcome, Participant, Phase};
+use crate::participant::{Notice, Outcome, PROGRESS_INTERVAL, Participant, Phase};
 use crate::playback::PlaybackStats;
 use crate::report::Report;
 use crate::stats::Stats;
+use crate::track_counts::{TrackCounts, TrackTotals};
 
 /// Time limit for participants to report their results, and again to leave.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -31,8 +32,13 @@ pub enum Progress {
     /// All participants joined or were refused; measuring begins, for this time, or until cancelled or all participants
     /// have ended.
     Measuring(Option<Duration>),
-    /// Time measured so far.
-    Measured(Duration),
+    /// Measured so far.
+    Measured {
+        /// For how long.
+        elapsed: Duration,
+        /// Which tracks arrived since measuring began.
+        tracks: TrackCounts,
+    },
     /// Measuring has ended; participants leave.
     Leaving,
 }
@@ -65,6 +71,7 @@ pub async fn run_with(
     let (notices, mut received) = mpsc::channel(config.participants.saturating_mul(2));
     let mut tasks = JoinSet::new();
     let mut tally = Tally::default();
+    let totals = Arc::new(TrackTotals::default());
 
     let mut pace =
         tokio::time::interval(Duration::from_secs_f64((1.0 / config.rate).clamp(0.000_1, 3_600.0)));
@@ -92,6 +99,8 @@ pub async fn run_with(
                         ended: None,
                     },
                     counted: false,
+                    totals: totals.clone(),
+                    shown: TrackCounts::default(),
                 };
                 tasks.spawn(participant.run());
                 index += 1;
@@ -109,7 +118,7 @@ pub async fn run_with(
         on_progress(Progress::Measuring(length));
         // Without participants there is nothing to measure: their server may be gone.
         tokio::select! {
-            () = measure(&cancel, length, started, &on_progress) => {}
+            () = measure(&cancel, length, started, &totals, &on_progress) => {}
             () = ended(&mut tasks, &mut outcomes) => {}
         }
     }
@@ -143,15 +152,16 @@ async fn measure(
     cancel: &CancellationToken,
     length: Option<Duration>,
     started: Instant,
+    totals: &TrackTotals,
     on_progress: &impl Fn(Progress),
 ) {
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
     loop {
         let left = length.map(|length| length.saturating_sub(started.elapsed()));
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(left.unwrap_or(Duration::MAX)), if left.is_some() => return,
-            _ = tick.tick() => on_progress(Progress::Measured(started.elapsed())),
+            _ = tick.tick() => on_progress(Progress::Measured { elapsed: started.elapsed(), tracks: totals.get() }),
         }
     }
 }

@@ -85,12 +85,14 @@ impl Audio {
         // Packets sent later than this are not due yet.
         let sent_by =
             end_us.unwrap_or(sent_us).saturating_sub(BUFFER_US + self.least_age.unwrap_or_default());
-        let interval = self.interval_us.max(1);
-        let last = if sent_by >= sent_us {
-            let after = (sent_by - sent_us) / interval;
-            u64::from(newest) + after.min(u64::from(u32::MAX - newest))
-        } else {
-            u64::from(newest).saturating_sub((sent_us - sent_by).div_ceil(interval))
+        let last = match self.interval_us {
+            // Of a single packet it is not known when the next one is due.
+            0 => u64::from(newest).saturating_sub(u64::from(sent_by < sent_us)),
+            interval if sent_by >= sent_us => {
+                let after = (sent_by - sent_us) / interval;
+                u64::from(newest) + after.min(u64::from(u32::MAX - newest))
+            }
+            interval => u64::from(newest).saturating_sub((sent_us - sent_by).div_ceil(interval)),
         };
         while rest.next.is_some_and(|next| u64::from(next) <= last) {
             rest.count_one();
@@ -129,6 +131,13 @@ mod tests {
     fn lost_packets_are_missed_and_make_a_gap() {
         let audio = play((0..1000).filter(|count| !(500..520).contains(count)), |_| 1_000);
         assert_eq!(audio.played(end(1000)), Played { due: 990, missed: 20, longest_gap: 20 });
+    }
+
+    #[test]
+    fn after_a_single_packet_nothing_more_is_due() {
+        let audio = play(7..8, |_| 1_000);
+        assert_eq!(audio.played(end(7)).due, 0);
+        assert_eq!(audio.played(end(4_000_000)), Played { due: 1, missed: 0, longest_gap: 0 });
     }
 
     #[test]

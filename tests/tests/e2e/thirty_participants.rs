@@ -1,16 +1,21 @@
 //! A lecture with thirty participants over two nodes: six publish speech and video, twenty-four publish
-//! silence, with a packet now and then. When all have left, all gauges are back at zero.
+//! silence, with a packet now and then. Each receives everything: a full machine delays video for some seconds. When all have
+//! left, all gauges are back at zero.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use systir_load::{Config, Report, run};
+use systir_load::{Config, Progress, Report, run_with};
 use systir_tests::cluster::Cluster;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario_within;
+use tokio_util::sync::CancellationToken;
 
 const PARTICIPANTS: usize = 30;
 const SPEAKERS: usize = 6;
+/// Each receives audio of all others and video of the speakers.
+const VIDEO_TRACKS: usize = SPEAKERS * (PARTICIPANTS - 1);
+const TRACKS: usize = PARTICIPANTS * (PARTICIPANTS - 1) + VIDEO_TRACKS;
 const NODES: [&str; 2] = ["cph-1", "sto-1"];
 
 /// Gauges that rise when participants join and must be zero after they have left.
@@ -33,7 +38,7 @@ fn load(cluster: &Cluster, room: &str) -> Config {
         cameras: Some(SPEAKERS),
         bitrate: 200,
         fps: 15,
-        duration: Duration::from_secs(6),
+        duration: Duration::from_secs(60),
         ..Config::default()
     }
 }
@@ -46,9 +51,20 @@ async fn gauges(cluster: &Cluster, node: &str) -> Result<Vec<(&'static str, u64)
     Ok(values)
 }
 
-/// Runs a whole lecture and waits until all gauges are zero again.
+/// Runs a lecture until everybody receives everything, and waits until all gauges are zero again.
 async fn lecture(cluster: &Cluster, room: &str) -> Result<Report> {
-    let running = tokio::spawn(run(load(cluster, room)));
+    let (complete, end) = (CancellationToken::new(), CancellationToken::new());
+    let on_progress = {
+        let complete = complete.clone();
+        move |progress| {
+            if let Progress::Measured { tracks, .. } = progress
+                && (tracks.received, tracks.video_received) == (TRACKS, VIDEO_TRACKS)
+            {
+                complete.cancel();
+            }
+        }
+    };
+    let mut running = tokio::spawn(run_with(load(cluster, room), end.clone(), on_progress));
     for node in NODES {
         eventually(&format!("all gauges of {node} are above zero"), Duration::from_secs(60), || async {
             let values = gauges(cluster, node).await.ok()?;
@@ -57,7 +73,13 @@ async fn lecture(cluster: &Cluster, room: &str) -> Result<Report> {
         .await
         .with_context(|| format!("each gauge of {node} rises"))?;
     }
-    let report = running.await??;
+    let report = tokio::select! {
+        report = &mut running => report??,
+        () = complete.cancelled() => {
+            end.cancel();
+            running.await??
+        }
+    };
     for node in NODES {
         let what = format!("{node} is empty");
         let empty = eventually(&what, Duration::from_secs(60), || async {
@@ -102,12 +124,8 @@ fn thirty_participants_receive_everything_and_leave_nothing_behind() -> Result<(
             for node in NODES {
                 assert_eq!(report.nodes.get(node), Some(&(PARTICIPANTS / 2)), "{report:?}");
             }
-            // Each receives audio of all others and video of the speakers.
-            let audio_tracks = PARTICIPANTS * (PARTICIPANTS - 1);
-            let video_tracks = SPEAKERS * (PARTICIPANTS - 1);
-            assert_eq!(report.tracks_expected, audio_tracks + video_tracks, "{report:?}");
-            assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
-            assert_eq!(report.video_tracks_received, video_tracks, "{report:?}");
+            assert_eq!((report.tracks_received, report.tracks_expected), (TRACKS, TRACKS), "{report:?}");
+            assert_eq!(report.video_tracks_received, VIDEO_TRACKS, "{report:?}");
             let now = NODES.map(|node| memory(&cluster, node));
             let [home, sister] = now;
             let (home, sister) = (home?, sister?);
