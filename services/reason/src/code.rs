@@ -278,11 +278,13 @@ reasons! {
     /// A renewed ticket says something else than the one before.
     TicketChanged = "ticket-changed",
 
-    // Overload: which queue was full.
+    // Overload: which queue was full, or which limit was reached.
     /// Link events that wait for a room.
     LinkEventQueue = "link-event-queue",
     /// The peer queue: messages of a room that wait for another node.
     PeerQueue = "peer-queue",
+    /// Messages of another node about speakers, quality and links, beyond what a node has to tell; they are dropped.
+    PeerMessages = "peer-messages",
     /// The command queue: commands of a room that wait for its worker.
     CommandQueue = "command-queue",
     /// Lossy data messages; those that did not fit were dropped.

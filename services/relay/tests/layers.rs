@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "room",
         &[
             "reason",
+            "limits",
             "proto",
             "rtp",
             "assignment",

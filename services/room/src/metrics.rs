@@ -59,7 +59,7 @@ impl RoomMetrics {
         let tickets =
             "Participants and records of participants that were refused for their ticket, by reason";
         registry.register("ticket_refusals", tickets, self.ticket_refusals.clone());
-        let overloads = "Full queues: what was dropped or restarted, by queue";
+        let overloads = "Full queues and reached limits: what was dropped or restarted, by which";
         registry.register("overloads", overloads, self.overloads.clone());
     }
 }

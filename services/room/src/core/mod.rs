@@ -15,6 +15,7 @@ mod local_participant_map;
 mod local_participants;
 mod participants;
 mod peer_node;
+mod peer_pace;
 mod peer_queue;
 mod peers;
 mod pushed;
@@ -54,6 +55,7 @@ use hold::Hold;
 use leaving::Leaving;
 use local_participant_map::LocalParticipantMap;
 use peer_node::PeerNode;
+use peer_pace::PeerPace;
 use pushed::Pushed;
 use quality::Qualities;
 use slow_data::SlowReaders;
@@ -97,6 +99,7 @@ pub struct RoomCore {
     shown: FxHashMap<String, Arc<RemoteParticipant>>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
+    peer_pace: PeerPace,
     /// What the institution's bundle says of the room.
     attributes: RoomAttributes,
     /// Region and country of this node and its peers, as participants were last shown with.
@@ -163,6 +166,7 @@ impl RoomCore {
             shown: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
+            peer_pace: PeerPace::default(),
             attributes: config.authority.room(&config.assignment.room),
             places: BTreeMap::new(),
             decisions: BTreeMap::new(),

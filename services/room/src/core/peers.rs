@@ -274,6 +274,10 @@ impl RoomCore {
 
     /// Handles a message from a peer.
     pub(super) fn peer_message(&mut self, node: &str, body: Body) {
+        if !self.peer_pace.admits(node, &body, self.now.instant) {
+            self.config.metrics.overloads.get_or_create(&Reason::PeerMessages.into()).inc();
+            return;
+        }
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
             Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),

@@ -49,6 +49,38 @@ fn a_participant_that_a_node_names_often_among_the_speakers_is_told_to_clients_o
 }
 
 #[test]
+fn a_node_that_floods_with_speakers_quality_and_links_makes_clients_read_a_bounded_number() {
+    let mut network = meeting();
+    let bob = network.sid_of("bob");
+    let speaker = |active: bool| wire::Speaker {
+        participant_sid: bob.clone(),
+        track_sid: "TR_x".to_owned(),
+        level: 0.5,
+        active,
+    };
+    let quality = |quality: u32| wire::Quality { participant_sid: bob.clone(), quality, score: 3.0 };
+    let link = |open: bool| wire::RoomLink { node: NODES[HOME].to_owned(), open };
+    for number in 0..2_000 {
+        let odd = number % 2 == 1;
+        network.receive(Message::Speakers(wire::Speakers { speakers: vec![speaker(odd)] }));
+        network.receive(Message::Qualities(wire::Qualities { qualities: vec![quality(number % 2)] }));
+        network.receive(Message::Links(wire::RoomLinks { links: vec![link(odd)] }));
+    }
+    let dropped = network.overloads(HOME, Reason::PeerMessages);
+    let (_, anna) = network.client(HOME, "anna");
+    assert_eq!(anna.speakers.len(), 256);
+    assert!(dropped >= 3 * (2_000 - 256), "{dropped}");
+    // What a node has to tell in the next second is read again.
+    network.now.instant += std::time::Duration::from_secs(1);
+    for _ in 0..32 {
+        network.receive(Message::Speakers(wire::Speakers { speakers: vec![speaker(true)] }));
+    }
+    let (_, anna) = network.client(HOME, "anna");
+    assert_eq!(anna.speakers.len(), 256 + 32);
+    assert_eq!(network.overloads(HOME, Reason::PeerMessages), dropped);
+}
+
+#[test]
 fn data_for_many_destinations_reaches_each_of_them_once_and_nobody_else() {
     let mut network = meeting();
     network.join_as(HOME, "dina");

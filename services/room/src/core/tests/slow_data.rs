@@ -60,7 +60,7 @@ impl Network {
         *clients.iter().find(|(_, client)| client.identity == identity).unwrap().0
     }
 
-    fn overloads(&self, index: usize, reason: Reason) -> u64 {
+    pub(super) fn overloads(&self, index: usize, reason: Reason) -> u64 {
         self.nodes[index].core.config.metrics.overloads.get_or_create(&reason.into()).get()
     }
 }
