@@ -128,14 +128,14 @@ impl Playback {
     /// Counters until now. A track that is not in `published` any more counts only until its last
     /// packet.
     pub(crate) fn stats(&self, now: Instant, now_us: u64, published: &HashSet<String>) -> PlaybackStats {
-        let mut stats = PlaybackStats::default();
+        let video_tracks_received = self.video_tracks_received();
+        let mut stats = PlaybackStats { video_tracks_received, ..PlaybackStats::default() };
         for (sid, track) in &self.tracks {
             let published = published.contains(sid);
             match track {
                 Track::Video(_, video) => {
                     let freeze = video.longest_freeze(published.then_some(now));
                     stats.frames += video.decoded;
-                    stats.video_tracks_received += usize::from(video.decoded > 0);
                     stats.longest_freeze = stats.longest_freeze.max(freeze);
                     stats.tracks_frozen += usize::from(freeze > FREEZE);
                 }
