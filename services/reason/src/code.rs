@@ -283,7 +283,7 @@ reasons! {
     LinkEventQueue = "link-event-queue",
     /// The peer queue: messages of a room that wait for another node.
     PeerQueue = "peer-queue",
-    /// Messages of another node about speakers, quality and links, beyond what a node has to tell; they are dropped.
+    /// Messages from another node about speakers, connection quality and links: those above the limit were dropped.
     PeerMessages = "peer-messages",
     /// The command queue: commands of a room that wait for its worker.
     CommandQueue = "command-queue",

@@ -1,5 +1,5 @@
-//! How often another node may tell what each local participant is then told: a short message on a link would else become
-//! many to clients.
+//! Limits how often another node may send speakers, connection quality and links: the room sends each of these messages on
+//! to every local participant.
 
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use systir_limits::AttemptLimiter;
 use systir_proto::cluster::v1::room_message::Body;
 
-/// Messages of one kind and one node: at once, and then one per interval. A node has at most 32 a second about speakers, two
-/// of each of its workers, and fewer about quality and links.
+/// Messages of one kind from one node: this many at once, and then one per interval. An honest node sends at most 32 about
+/// speakers a second, two for each of its workers, and fewer about quality and links.
 const BURST: u32 = 256;
 const INTERVAL: Duration = Duration::from_millis(15);
-/// Nodes, times kinds, that are remembered.
+/// Pairs of node and kind that are remembered.
 const REMEMBERED: usize = 1_024;
 
-/// What all nodes of a room may still tell.
+/// The limits of all nodes of a room.
 #[derive(Debug)]
 pub(super) struct PeerPace(AttemptLimiter<(String, Discriminant<Body>)>);
 
@@ -25,7 +25,7 @@ impl Default for PeerPace {
 }
 
 impl PeerPace {
-    /// May this message of a node be handled? A message of a kind that only the room reads always may.
+    /// May this message from a node be handled? Messages of other kinds are not limited.
     pub(super) fn admits(&self, node: &str, body: &Body, now: Instant) -> bool {
         match body {
             Body::Speakers(_) | Body::Qualities(_) | Body::Links(_) => {

@@ -70,7 +70,7 @@ fn a_node_that_floods_with_speakers_quality_and_links_makes_clients_read_a_bound
     let (_, anna) = network.client(HOME, "anna");
     assert_eq!(anna.speakers.len(), 256);
     assert!(dropped >= 3 * (2_000 - 256), "{dropped}");
-    // What a node has to tell in the next second is read again.
+    // A second later an honest number of messages is handled again.
     network.now.instant += std::time::Duration::from_secs(1);
     for _ in 0..32 {
         network.receive(Message::Speakers(wire::Speakers { speakers: vec![speaker(true)] }));
